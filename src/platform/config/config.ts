@@ -1,0 +1,60 @@
+/** A signature algorithm of RFC 7518 §3.1 / RFC 8037 that access tokens may be signed with. */
+export type SigningAlgorithm = 'RS256' | 'PS256' | 'ES256' | 'EdDSA';
+
+/** All that the environment decides, parsed once at the start and frozen. Inject `Config`; take the group you need. */
+export class Config {
+  constructor(
+    readonly environment: 'development' | 'test' | 'production',
+    readonly http: HttpConfig,
+    readonly database: DatabaseConfig,
+    readonly tokens: TokenConfig,
+    readonly keys: KeyConfig,
+    readonly bootstrap: BootstrapConfig | null,
+    readonly logLevel: LogLevel,
+  ) {}
+}
+
+/** The levels of pino, quietest last. */
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
+
+/** Where the service listens. */
+export interface HttpConfig {
+  readonly host: string;
+  /** 0 to 65535; 0 takes any free port. */
+  readonly port: number;
+  /** Addresses or CIDRs of proxies whose `X-Forwarded-For` is believed; none by default. */
+  readonly trustedProxies: readonly string[];
+}
+
+/** Which PostgreSQL the service uses. */
+export interface DatabaseConfig {
+  /** The serving role's URL; `null`: the embedded PostgreSQL under `dataDirectory`. */
+  readonly url: string | null;
+  /** The owning role's URL; `null`: the serving role owns the tables. */
+  readonly migrationUrl: string | null;
+  readonly dataDirectory: string;
+}
+
+/** What access tokens look like. */
+export interface TokenConfig {
+  /** The `iss` of every token and the audience of our own API, without a trailing slash. */
+  readonly issuer: string;
+  /** The longest lifetime of an access token, in seconds. */
+  readonly ttlSeconds: number;
+  /** The `typ` header: `JWT`, or `at+jwt` (RFC 9068 §2.1). */
+  readonly typ: 'JWT' | 'at+jwt';
+  readonly signingAlgorithm: SigningAlgorithm;
+  /** How long relying parties may keep the JWKS, in seconds. */
+  readonly jwksMaxAgeSeconds: number;
+}
+
+/** The keys that seal secrets at rest; `null` where the embedded mode keeps one under the data directory. */
+export interface KeyConfig {
+  readonly masterKey: Buffer | null;
+}
+
+/** The first operator's credentials, where the environment fixes them. */
+export interface BootstrapConfig {
+  readonly clientId: string;
+  readonly clientSecret: string;
+}
