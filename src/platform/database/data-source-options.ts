@@ -1,0 +1,36 @@
+import type { DataSourceOptions } from 'typeorm';
+import { MIGRATIONS } from './migration-list.js';
+
+/** The options of a PostgreSQL data source, without entities: the app loads those of its modules. */
+export type PostgresOptions = Extract<DataSourceOptions, { type: 'postgres' }>;
+
+/** Connections of the pool: enough for the two token-path queues and for management beside them. */
+const POOL_SIZE = 20;
+
+/**
+ * The one set of options for the app, the migrations and the TypeORM CLI. Every statement and every wait for a lock has
+ * a limit, so that nothing holds a connection for ever.
+ *
+ * @param url the URL of a PostgreSQL role
+ * @param poolSize the most connections that are opened
+ */
+export function dataSourceOptions(url: string, poolSize: number = POOL_SIZE): PostgresOptions {
+  return {
+    type: 'postgres',
+    url,
+    applicationName: 'agentidp',
+    poolSize,
+    connectTimeoutMS: 2000,
+    synchronize: false,
+    migrations: MIGRATIONS,
+    migrationsTableName: 'schema_migrations',
+    logging: false,
+    extra: {
+      statement_timeout: 5000,
+      lock_timeout: 2000,
+      idle_in_transaction_session_timeout: 10_000,
+      idleTimeoutMillis: 60_000,
+      keepAlive: true,
+    },
+  };
+}

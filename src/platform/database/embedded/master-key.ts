@@ -1,0 +1,48 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { createOnce } from './create-once.js';
+import { hasCode } from './error-code.js';
+
+const KEY_BYTES = 32;
+
+/**
+ * The master key of an installation that names none: 32 random bytes, base64 in `<dataDirectory>/master.key` (mode
+ * 0600). Made once, atomically, and read ever after; of several processes that come first at once all get the same.
+ *
+ * @param dataDirectory made if missing; pass `EmbeddedPostgres.dataDirectory`, so that key and database stay together
+ * @throws Error where the file holds anything else: a key that was cut off must never be replaced silently, because
+ *   whatever it sealed would be lost. The error names the file, not its content.
+ */
+export async function readOrCreateMasterKey(dataDirectory: string): Promise<Buffer> {
+  const file = path.resolve(dataDirectory, 'master.key');
+  const existing = await readKey(file);
+  if (existing !== null) return existing;
+  await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
+  await createOnce(file, `${randomBytes(KEY_BYTES).toString('base64')}\n`);
+  const created = await readKey(file);
+  if (created === null) throw new Error(`The master key ${file} vanished while it was made.`);
+  return created;
+}
+
+/**
+ * Reads the key in `file`; `null`: there is no such file.
+ *
+ * @throws Error where it is not 32 bytes of base64
+ */
+async function readKey(file: string): Promise<Buffer | null> {
+  let text: string;
+  try {
+    text = (await readFile(file, 'utf8')).trim();
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return null;
+    throw error;
+  }
+  const key = Buffer.from(text, 'base64');
+  if (key.length !== KEY_BYTES || key.toString('base64') !== text) {
+    throw new Error(
+      `The master key ${file} is malformed: it must hold ${KEY_BYTES} bytes in base64. Restore it from a backup; without it the secrets it sealed cannot be read.`,
+    );
+  }
+  return key;
+}

@@ -1,0 +1,70 @@
+import { SerialBatch, type BatchLimits, type BatchObserver, type Settled } from './serial-batch.js';
+import { isRowFault } from './sql-errors.js';
+
+/**
+ * Writes that are committed together: concurrent items are gathered while one flush runs, and one flush is one
+ * transaction (one call of a function in the database). An item's promise resolves only after its flush has committed.
+ *
+ * A flush that the database refused for a reason that lies in a row is tried again item by item, so that one bad item
+ * fails alone. A flush whose connection broke is not tried again, because it may have been committed: all its callers
+ * get the error.
+ */
+export class GroupCommit<Item, Result> {
+  private readonly batch: SerialBatch<Item, Result>;
+
+  /**
+   * @param name what the queue is called in metrics and errors
+   * @param limits how much it may hold
+   * @param flush commits the items in one transaction and gives a result for each, in order
+   * @param observe told about each flush
+   */
+  constructor(
+    name: string,
+    limits: BatchLimits,
+    private readonly flush: (items: readonly Item[]) => Promise<readonly Result[]>,
+    observe?: BatchObserver,
+  ) {
+    this.batch = new SerialBatch(name, limits, (items) => this.flushTogether(items), observe);
+  }
+
+  /** How many items wait for the next flush. */
+  get depth(): number {
+    return this.batch.depth;
+  }
+
+  /**
+   * Hands `item` to the next flush.
+   *
+   * @returns its result, after COMMIT
+   * @throws QueueFull, QueueClosed, or the database's error
+   */
+  commit(item: Item): Promise<Result> {
+    return this.batch.add(item);
+  }
+
+  /** Takes nothing more and waits until all that was taken is committed or refused. */
+  drain(): Promise<void> {
+    return this.batch.drain();
+  }
+
+  private async flushTogether(items: readonly Item[]): Promise<readonly Settled<Result>[]> {
+    try {
+      return (await this.flush(items)).map((result) => ({ result }));
+    } catch (error) {
+      if (items.length === 1 || !isRowFault(error)) throw error;
+    }
+    const settled: Settled<Result>[] = [];
+    for (const item of items) settled.push(await this.flushAlone(item));
+    return settled;
+  }
+
+  private async flushAlone(item: Item): Promise<Settled<Result>> {
+    try {
+      const [result] = await this.flush([item]);
+      if (result === undefined) throw new Error('a flush gave no result for its item');
+      return { result };
+    } catch (error) {
+      return { error };
+    }
+  }
+}

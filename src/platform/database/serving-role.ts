@@ -1,0 +1,40 @@
+import type { QueryRunner } from 'typeorm';
+
+/**
+ * What the serving role may do with each table: no more than the service does. The audit log can be appended to and
+ * read, by nobody changed.
+ */
+const TABLE_GRANTS: Readonly<Record<string, string>> = {
+  tiers: 'SELECT',
+  organizations: 'SELECT, INSERT, UPDATE',
+  organization_ledgers: 'SELECT, INSERT, UPDATE',
+  agents: 'SELECT, INSERT, UPDATE',
+  credentials: 'SELECT, INSERT, UPDATE',
+  token_revocations: 'SELECT, INSERT, DELETE',
+  signing_keys: 'SELECT, INSERT, UPDATE',
+  sealed_secrets: 'SELECT, INSERT',
+  audit_events: 'SELECT, INSERT',
+  schema_migrations: 'SELECT',
+};
+
+/**
+ * Grants the serving role what it needs and takes away what it no longer needs. Does nothing where the serving role is
+ * the owner itself.
+ *
+ * @param runner a connection of the owning role
+ * @param servingUrl the serving role's URL
+ */
+export async function grantServingRole(runner: QueryRunner, servingUrl: string): Promise<void> {
+  const [row] = await runner.manager.query<{ owner: string }[]>('SELECT current_user AS owner');
+  const role = decodeURIComponent(new URL(servingUrl).username);
+  if (role === '' || row?.owner === role) return;
+  const quoted = `"${role.replaceAll('"', '""')}"`;
+  // In one transaction, so that a replica that serves meanwhile never finds its privileges gone.
+  await runner.startTransaction();
+  for (const [table, privileges] of Object.entries(TABLE_GRANTS)) {
+    await runner.query(`REVOKE ALL ON ${table} FROM ${quoted}`);
+    await runner.query(`GRANT ${privileges} ON ${table} TO ${quoted}`);
+  }
+  await runner.query(`GRANT USAGE ON SCHEMA public TO ${quoted}`);
+  await runner.commitTransaction();
+}

@@ -1,0 +1,28 @@
+/** The SQLSTATE of a PostgreSQL error, or `undefined` where `error` is none (a broken connection has none). */
+export function sqlStateOf(error: unknown): string | undefined {
+  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
+  const { code } = error;
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
+}
+
+/**
+ * Whether the database rolled the statement back for a reason that lies in one of its rows or in a passing conflict, so
+ * that its rows can be tried again one by one: cardinality (21), data (22) and integrity (23) faults, deadlock,
+ * serialization failure, lock timeout. A broken connection is never among them: what became of its statement is unknown.
+ */
+export function isRowFault(error: unknown): boolean {
+  const state = sqlStateOf(error);
+  if (state === undefined) return false;
+  return ['21', '22', '23'].includes(state.slice(0, 2)) || ['40P01', '40001', '55P03'].includes(state);
+}
+
+/** Whether `error` says that a unique constraint called `constraint` was violated. */
+export function isUniqueViolation(error: unknown, constraint: string): boolean {
+  return (
+    sqlStateOf(error) === '23505' &&
+    typeof error === 'object' &&
+    error !== null &&
+    'constraint' in error &&
+    error.constraint === constraint
+  );
+}
