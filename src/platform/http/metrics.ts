@@ -1,0 +1,176 @@
+import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import type { FastifyInstance } from 'fastify';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { measureRuntime } from './runtime-metrics.js';
+
+const PREFIX = 'agentidp_';
+
+/** Why a token was refused: the label of a counter, so a fixed list. */
+export type TokenRefusalReason =
+  | 'invalid_request'
+  | 'unsupported_grant_type'
+  | 'invalid_client'
+  | 'invalid_scope'
+  | 'invalid_target'
+  | 'agent_suspended'
+  | 'organization_suspended'
+  | 'quota_reached'
+  | 'throttled'
+  | 'unavailable'
+  | 'server_error';
+
+/** How a client tried to authenticate itself: the label of a counter, so a fixed list. */
+export type ClientAuthenticationMethod =
+  'none' | 'client_secret_basic' | 'client_secret_post' | 'private_key_jwt' | 'federated_assertion';
+
+/** What `Metrics` asks of a connection pool; `pg.Pool` has it. */
+export interface ObservedPool {
+  readonly totalCount: number;
+  readonly idleCount: number;
+  readonly waitingCount: number;
+}
+
+/** Upper bounds in seconds. */
+const TIME_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+/** Upper bounds in entries. */
+const SIZE_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
+
+const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
+
+/** The metrics of one application, in the Prometheus text format. Labels are fixed lists or route patterns. */
+@Injectable()
+export class Metrics implements OnApplicationShutdown {
+  private readonly registry = new Registry();
+  private readonly queues = new Map<string, () => number>();
+  private pool: ObservedPool | undefined;
+  private readonly stopRuntime = measureRuntime(this.registry, PREFIX);
+
+  private readonly issued = this.counter('tokens_issued_total', 'Access tokens issued.');
+  private readonly refused = this.counter('token_refusals_total', 'Token requests refused.', 'reason');
+  private readonly introspections = this.counter('introspections_total', 'Introspections answered.', 'result');
+  private readonly revocations = this.counter('revocations_total', 'Tokens revoked one by one.');
+  private readonly failedAuthentications = this.counter(
+    'client_authentication_failures_total',
+    'Failed client authentications.',
+    'method',
+  );
+  private readonly flushSize = this.histogram('flush_size', 'Entries in one flush.', ['queue'], SIZE_BUCKETS);
+  private readonly flushSeconds = this.histogram('flush_seconds', 'Duration of one flush.', ['queue'], TIME_BUCKETS);
+  private readonly requestSeconds = this.histogram(
+    'http_request_duration_seconds',
+    'Duration of HTTP requests.',
+    ['method', 'route', 'status'],
+    TIME_BUCKETS,
+  );
+
+  constructor() {
+    const { queues } = this;
+    new Gauge({
+      name: `${PREFIX}queue_depth`,
+      help: 'Entries that wait in a queue.',
+      labelNames: ['queue'] as const,
+      registers: [this.registry],
+      collect() {
+        for (const [queue, depth] of queues) this.set({ queue }, depth());
+      },
+    });
+    const pool = () => this.pool;
+    new Gauge({
+      name: `${PREFIX}pg_pool_connections`,
+      help: 'Connections of the database pool, and requests that wait for one.',
+      labelNames: ['state'] as const,
+      registers: [this.registry],
+      collect() {
+        const counts = pool();
+        if (counts === undefined) return;
+        this.set({ state: 'total' }, counts.totalCount);
+        this.set({ state: 'idle' }, counts.idleCount);
+        this.set({ state: 'waiting' }, counts.waitingCount);
+      },
+    });
+  }
+
+  /** Counts `count` issued access tokens. */
+  tokensIssued(count = 1): void {
+    this.issued.inc(count);
+  }
+
+  /** Counts a refused token request. */
+  tokenRefused(reason: TokenRefusalReason): void {
+    this.refused.inc({ reason });
+  }
+
+  /** Counts an answered introspection. */
+  introspected(active: boolean): void {
+    this.introspections.inc({ result: active ? 'active' : 'inactive' });
+  }
+
+  /** Counts the revocation of one token. */
+  revoked(): void {
+    this.revocations.inc();
+  }
+
+  /** Counts a failed client authentication. */
+  clientAuthenticationFailed(method: ClientAuthenticationMethod): void {
+    this.failedAuthentications.inc({ method });
+  }
+
+  /**
+   * Records one flush of a queue.
+   *
+   * @param queue the name of the queue, one of a fixed few
+   * @param size how many entries were flushed
+   * @param seconds how long it took
+   */
+  flushed(queue: string, size: number, seconds: number): void {
+    this.flushSize.observe({ queue }, size);
+    this.flushSeconds.observe({ queue }, seconds);
+  }
+
+  /** Reports `depth()`, the number of waiting entries, as the depth of the queue `name` at every collection. */
+  observeQueue(name: string, depth: () => number): void {
+    this.queues.set(name, depth);
+  }
+
+  /** Reports the connections of `pool` at every collection. */
+  observePool(pool: ObservedPool): void {
+    this.pool = pool;
+  }
+
+  /** Records the duration of every answered request by method, route pattern and status class. */
+  observeRequests(fastify: FastifyInstance): void {
+    fastify.addHook('onResponse', (request, reply, done) => {
+      const method = METHODS.has(request.method) ? request.method : 'other';
+      const route = request.is404 ? 'unmatched' : (request.routeOptions.url ?? 'unmatched');
+      const status = `${Math.floor(reply.statusCode / 100)}xx`;
+      this.requestSeconds.observe({ method, route, status }, reply.elapsedTime / 1000);
+      done();
+    });
+  }
+
+  /** All metrics in the Prometheus text format. */
+  async render(): Promise<string> {
+    return this.registry.metrics();
+  }
+
+  /** Stops measuring and forgets everything. */
+  onApplicationShutdown(): void {
+    this.stopRuntime();
+    this.queues.clear();
+    this.pool = undefined;
+    this.registry.clear();
+  }
+
+  private counter<Label extends string = never>(name: string, help: string, ...labelNames: Label[]): Counter<Label> {
+    return new Counter({ name: PREFIX + name, help, labelNames, registers: [this.registry] });
+  }
+
+  private histogram<Label extends string>(
+    name: string,
+    help: string,
+    labelNames: Label[],
+    buckets: number[],
+  ): Histogram<Label> {
+    return new Histogram({ name: PREFIX + name, help, labelNames, buckets, registers: [this.registry] });
+  }
+}

@@ -1,0 +1,45 @@
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import { DocumentBuilder, SwaggerModule, type OpenAPIObject } from '@nestjs/swagger';
+import { serveApiDocsPage } from './api-docs-page.js';
+import { ERROR_SCHEMAS } from './api-responses.js';
+
+/** The names of the security schemes, for `@ApiSecurity`. */
+export const SECURITY_SCHEMES = { bearer: 'bearer', clientBasic: 'clientBasic' } as const;
+
+/** What the API document says of the installation. */
+export interface ApiDescription {
+  /** The issuer's URL, which is the server that the document names. */
+  readonly issuer: string;
+  /** The product's version. */
+  readonly version: string;
+}
+
+/**
+ * Serves the OpenAPI document at `/api/openapi.json` and its user interface, from files of our own, at `/api/docs`.
+ * The document is built when it is first asked for.
+ *
+ * @param app the application, not yet initialized
+ */
+export function setUpOpenApi(app: NestFastifyApplication, description: ApiDescription): void {
+  SwaggerModule.setup('api/docs', app, () => openApiDocument(app, description), {
+    jsonDocumentUrl: 'api/openapi.json',
+    raw: ['json'],
+    ui: false,
+  });
+  serveApiDocsPage(app.getHttpAdapter().getInstance());
+}
+
+/** The OpenAPI 3.1 document of `app`. */
+export function openApiDocument(app: NestFastifyApplication, { issuer, version }: ApiDescription): OpenAPIObject {
+  const config = new DocumentBuilder()
+    .setOpenAPIVersion('3.1.0')
+    .setTitle('SentryAgent AgentIdP')
+    .setDescription('An identity provider for AI agents: OAuth 2.0 client credentials with immediate revocation.')
+    .setVersion(version)
+    .addServer(issuer)
+    .addBearerAuth({ type: 'http', scheme: 'bearer', bearerFormat: 'JWT' }, SECURITY_SCHEMES.bearer)
+    .addBasicAuth({ type: 'http', scheme: 'basic' }, SECURITY_SCHEMES.clientBasic)
+    .build();
+  const components = { ...config.components, schemas: { ...config.components?.schemas, ...ERROR_SCHEMAS } };
+  return SwaggerModule.createDocument(app, { ...config, components });
+}

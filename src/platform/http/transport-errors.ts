@@ -1,0 +1,52 @@
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { problems } from '../kernel/problem.js';
+import { answerError } from './error.filter.js';
+import { API_SECURITY_HEADERS } from './security-headers.js';
+
+/**
+ * Answers what the router refuses before any hook runs: malformed percent-encoding and parameters that are too long,
+ * both 404 since they name nothing. For Fastify's `frameworkErrors`.
+ */
+export function answerFrameworkError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  reply.headers(API_SECURITY_HEADERS).header('x-request-id', request.id);
+  answerError(error, request, reply);
+}
+
+/**
+ * Answers what Node's HTTP parser refuses, where no request exists yet: 431 for header fields that are too large
+ * (RFC 6585 §5), 408 for a request that takes too long, 400 for everything else; then closes the connection. For
+ * Fastify's `clientErrorHandler`.
+ */
+export function answerClientError(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed) return;
+  if (!socket.writable || socket.bytesWritten > 0) {
+    socket.destroy();
+    return;
+  }
+  const { status, detail } = transportFault(error.code);
+  const body = JSON.stringify({ ...problems.validationFailed.withDetail(detail).toBody(), status });
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`,
+    'Content-Type: application/problem+json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Cache-Control: no-store',
+    'Connection: close',
+    ...Object.entries(API_SECURITY_HEADERS).map(([name, value]) => `${name}: ${value}`),
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+}
+
+function transportFault(code: string | undefined): { status: number; detail: string } {
+  switch (code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return { status: 431, detail: 'The header fields of the request are too large.' };
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return { status: 413, detail: 'The chunk extensions of the request are too large.' };
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return { status: 408, detail: 'The request took too long to arrive.' };
+    default:
+      return { status: 400, detail: 'The request is not well-formed HTTP.' };
+  }
+}

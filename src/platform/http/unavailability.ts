@@ -1,0 +1,51 @@
+import { QueueClosed, QueueFull } from '../database/serial-batch.js';
+
+/** Codes of Node's sockets and of PostgreSQL (SQLSTATE) that mean: not now, perhaps in a second. */
+const TRANSIENT_CODES: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  '25006', // read_only_sql_transaction: a replica that is not promoted yet
+  '25P03', // idle_in_transaction_session_timeout
+  '40001', // serialization_failure
+  '40P01', // deadlock_detected
+  '53300', // too_many_connections
+  '55P03', // lock_not_available
+  '57014', // query_canceled: statement timeout
+  '57P01', // admin_shutdown
+  '57P02', // crash_shutdown
+  '57P03', // cannot_connect_now
+  '57P05', // idle_session_timeout
+]);
+
+/** Errors of `pg` and TypeORM about connections that carry no code. */
+const TRANSIENT_MESSAGES = [
+  'Connection terminated',
+  'timeout exceeded when trying to connect',
+  'Client has encountered a connection error',
+  'Cannot use a pool after calling end on the pool',
+  'Query read timeout',
+  'Driver not Connected',
+];
+
+const MAX_DEPTH = 5;
+
+/**
+ * Whether `error` says that the database is away, shutting down, overloaded or too slow, or that a queue is full, so
+ * that the request may succeed when it is sent again. Looks into what TypeORM and Node wrap: `driverError`, `cause` and
+ * `errors`.
+ */
+export function isUnavailability(error: unknown, depth = 0): boolean {
+  if (!(error instanceof Error) || depth > MAX_DEPTH) return false;
+  if (error instanceof QueueFull || error instanceof QueueClosed) return true;
+  const { code, driverError, errors } = error as Error & { code?: unknown; driverError?: unknown; errors?: unknown };
+  if (typeof code === 'string' && (TRANSIENT_CODES.has(code) || /^08[0-9A-Z]{3}$/.test(code))) return true;
+  if (TRANSIENT_MESSAGES.some((message) => error.message.includes(message))) return true;
+  const inner: unknown[] = [driverError, error.cause, ...(Array.isArray(errors) ? (errors as unknown[]) : [])];
+  return inner.some((wrapped) => isUnavailability(wrapped, depth + 1));
+}

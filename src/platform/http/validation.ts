@@ -1,0 +1,126 @@
+import { ValidationPipe, type ArgumentMetadata, type PipeTransform, type ValidationError } from '@nestjs/common';
+import { getMetadataStorage, validateSync } from 'class-validator';
+import { Problem, problems, type FieldFault } from '../kernel/problem.js';
+import { jsonPointer } from './json-pointer.js';
+import { OAuthForm } from './oauth-form.js';
+
+/** The most faults that one answer names. */
+const MAX_FAULTS = 100;
+/** How many items of an array are looked at singly to name the faulty ones. */
+const MAX_INSPECTED_ITEMS = 256;
+
+const objectRequired = problems.validationFailed.withErrors({ pointer: '', detail: 'A JSON object is required.' });
+
+/**
+ * The pipe that checks the parameters of management routes against their DTOs: unknown members are refused, nothing
+ * is converted unless a DTO says so, and every fault is named by its JSON Pointer (RFC 6901) or the query parameter's.
+ * OAuth forms pass untouched; the OAuth endpoints check them themselves.
+ */
+export function managementValidationPipe(): PipeTransform {
+  return new ManagementValidationPipe();
+}
+
+class ManagementValidationPipe implements PipeTransform {
+  private readonly pipe = new ValidationPipe({
+    whitelist: true,
+    forbidNonWhitelisted: true,
+    transform: true,
+    validationError: { target: true, value: true },
+    exceptionFactory: (errors) => problems.validationFailed.withErrors(...faultsOf(errors)),
+  });
+
+  /** Synchronous where there is nothing to check, which is always so on the hot path. */
+  transform(value: unknown, metadata: ArgumentMetadata): unknown {
+    if (metadata.type === 'custom' || value instanceof OAuthForm) return value;
+    if (isDto(metadata.metatype)) {
+      if (metadata.type === 'body') return this.checkBody(value, metadata);
+      refuseInheritedNames(value);
+    }
+    return this.pipe.transform(value, metadata);
+  }
+
+  private async checkBody(value: unknown, metadata: ArgumentMetadata): Promise<unknown> {
+    if (value !== undefined && (typeof value !== 'object' || value === null || Array.isArray(value))) {
+      throw objectRequired;
+    }
+    refuseInheritedNames(value);
+    try {
+      return (await this.pipe.transform(value, metadata)) as unknown;
+    } catch (error) {
+      throw value === undefined && error instanceof Problem ? objectRequired : error;
+    }
+  }
+}
+
+function isDto(metatype: ArgumentMetadata['metatype']): boolean {
+  return (
+    metatype !== undefined && ![Object, Array, String, Number, Boolean, OAuthForm].some((type) => type === metatype)
+  );
+}
+
+/** Refuses unknown members that every object inherits, such as `constructor`: class-transformer drops them in silence. */
+function refuseInheritedNames(value: unknown): void {
+  const names = Object.keys(value ?? {}).filter((name) => name in Object.prototype);
+  if (names.length === 0) return;
+  throw problems.validationFailed.withErrors(...names.map((name) => unknownName([name])));
+}
+
+function unknownName(path: readonly string[]): FieldFault {
+  return { pointer: jsonPointer(path), detail: 'This name is not known.' };
+}
+
+function faultsOf(errors: readonly ValidationError[]): FieldFault[] {
+  const faults: FieldFault[] = [];
+  collectFaults(errors, [], faults);
+  return faults;
+}
+
+function collectFaults(errors: readonly ValidationError[], path: readonly string[], faults: FieldFault[]): void {
+  for (const error of errors) {
+    const here = [...path, error.property];
+    for (const [constraint, message] of Object.entries(error.constraints ?? {})) {
+      for (const fault of faultsOfConstraint(error, constraint, message, here)) {
+        if (faults.length === MAX_FAULTS) return;
+        faults.push(fault);
+      }
+    }
+    collectFaults(error.children ?? [], here, faults);
+  }
+}
+
+function faultsOfConstraint(
+  error: ValidationError,
+  constraint: string,
+  message: string,
+  path: readonly string[],
+): FieldFault[] {
+  if (constraint === 'whitelistValidation') return [unknownName(path)];
+  const items = faultyItems(error, constraint);
+  if (items.length === 0) return [{ pointer: jsonPointer(path), detail: message }];
+  const detail = message.replace(/^each value in /, '');
+  return items.map((index) => ({ pointer: jsonPointer([...path, index]), detail }));
+}
+
+/**
+ * Which items of an array break `constraint`. class-validator names only the array, so each item is checked once
+ * more, alone.
+ */
+function faultyItems({ target, property, value }: ValidationError, constraint: string): number[] {
+  if (!Array.isArray(value) || target === undefined || !isEachConstraint(target, property, constraint)) return [];
+  const faulty: number[] = [];
+  for (const [index, item] of (value as unknown[]).slice(0, MAX_INSPECTED_ITEMS).entries()) {
+    const alone: object = Object.assign(Object.create(Object.getPrototypeOf(target) as object) as object, target, {
+      [property]: [item],
+    });
+    const errors = validateSync(alone, { forbidUnknownValues: false });
+    const broken = errors.find((error) => error.property === property)?.constraints;
+    if (broken !== undefined && Object.hasOwn(broken, constraint)) faulty.push(index);
+  }
+  return faulty;
+}
+
+function isEachConstraint(target: object, property: string, constraint: string): boolean {
+  return getMetadataStorage()
+    .getTargetValidationMetadatas(target.constructor, '', false, false)
+    .some((rule) => rule.each && rule.propertyName === property && (rule.name ?? rule.type) === constraint);
+}
