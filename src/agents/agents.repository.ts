@@ -1,0 +1,132 @@
+import { Injectable } from '@nestjs/common';
+import type { EntityManager } from 'typeorm';
+import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import { BUILT_IN_SCOPE_NAMES } from '../platform/kernel/scopes.js';
+import { AgentEntity, type AgentEnvironment, type AgentStatus } from './agent.entity.js';
+
+/** What a list of agents may be narrowed by. */
+export interface AgentFilter {
+  readonly status?: AgentStatus;
+  readonly type?: string;
+  readonly owner?: string;
+  readonly environment?: AgentEnvironment;
+  /** Labels that an agent must have; `null`: with any value. */
+  readonly labels: readonly { readonly key: string; readonly value: string | null }[];
+}
+
+/** The place of an agent in the list. */
+export interface AgentPosition {
+  readonly createdAt: string;
+  readonly agentId: string;
+}
+
+/** Serializes acts on operators over all organizations. An arbitrary constant. */
+const OPERATORS_LOCK = 7_301_100_104;
+
+/** All SQL on agents. */
+@Injectable()
+export class AgentsRepository {
+  constructor(private readonly unitOfWork: UnitOfWork) {}
+
+  async insert(transaction: EntityManager, agent: AgentEntity): Promise<void> {
+    await transaction.insert(AgentEntity, agent);
+  }
+
+  async update(transaction: EntityManager, agent: AgentEntity): Promise<void> {
+    const { organizationId, agentId, ...columns } = agent;
+    await transaction.update(AgentEntity, { organizationId, agentId }, columns);
+  }
+
+  /** Revokes every credential of an agent that is decommissioned; in the same transaction as the agent's own change. */
+  async revokeCredentials(transaction: EntityManager, agent: AgentEntity, now: Date): Promise<void> {
+    await transaction.query(
+      `UPDATE credentials SET status = 'revoked', revoked_at = $3, generation = generation + 1
+        WHERE organization_id = $1 AND agent_id = $2 AND status <> 'revoked'`,
+      [agent.organizationId, agent.agentId, now],
+    );
+  }
+
+  find(
+    organizationId: string,
+    agentId: string,
+    reader: EntityManager = this.unitOfWork.reader,
+  ): Promise<AgentEntity | null> {
+    return reader.findOneBy(AgentEntity, { organizationId, agentId });
+  }
+
+  /** The organization of an agent, for the operator; null where there is no such agent. It never changes. */
+  async organizationOf(agentId: string): Promise<string | null> {
+    const agent = await this.unitOfWork.reader.findOne(AgentEntity, {
+      where: { agentId },
+      select: { organizationId: true, agentId: true },
+    });
+    return agent?.organizationId ?? null;
+  }
+
+  /** Up to `limit` agents, newest first, after a position. */
+  list(
+    organizationId: string,
+    filter: AgentFilter,
+    after: AgentPosition | undefined,
+    limit: number,
+  ): Promise<AgentEntity[]> {
+    const query = this.unitOfWork.reader
+      .createQueryBuilder(AgentEntity, 'agent')
+      .where('agent.organization_id = :organizationId', { organizationId })
+      .orderBy('agent.created_at', 'DESC')
+      .addOrderBy('agent.agent_id', 'DESC')
+      .limit(limit);
+    if (after !== undefined) query.andWhere('(agent.created_at, agent.agent_id) < (:createdAt, :agentId)', after);
+    if (filter.status !== undefined) query.andWhere('agent.status = :status', { status: filter.status });
+    if (filter.type !== undefined) query.andWhere('agent.type = :type', { type: filter.type });
+    if (filter.owner !== undefined) query.andWhere('agent.owner = :owner', { owner: filter.owner });
+    if (filter.environment !== undefined) {
+      query.andWhere('agent.environment = :environment', { environment: filter.environment });
+    }
+    filter.labels.forEach(({ key, value }, index) => {
+      if (value === null) query.andWhere(`jsonb_exists(agent.labels, :key${index})`, { [`key${index}`]: key });
+      else query.andWhere(`agent.labels @> :label${index}`, { [`label${index}`]: JSON.stringify({ [key]: value }) });
+    });
+    return query.getMany();
+  }
+
+  /** The agent of an organization that has held the operator's scope the longest and is not decommissioned. */
+  findOldestOperator(transaction: EntityManager, organizationId: string): Promise<AgentEntity | null> {
+    return transaction
+      .createQueryBuilder(AgentEntity, 'agent')
+      .where('agent.organization_id = :organizationId', { organizationId })
+      .andWhere("'admin:orgs' = ANY (agent.scopes) AND agent.status <> 'decommissioned'")
+      .orderBy('agent.created_at', 'ASC')
+      .limit(1)
+      .getOne();
+  }
+
+  /** How many agents an organization has that are not decommissioned. */
+  async count(organizationId: string, reader: EntityManager = this.unitOfWork.reader): Promise<number> {
+    const rows = await reader.query<{ count: string }[]>(
+      `SELECT count(*) AS count FROM agents WHERE organization_id = $1 AND status <> 'decommissioned'`,
+      [organizationId],
+    );
+    return Number(rows[0]?.count ?? 0);
+  }
+
+  /**
+   * Whether there is an active agent that holds all built-in scopes, in an active organization, with a secret that
+   * works. Acts on operators wait for each other, so that two of them cannot both leave the other's operator as the
+   * last one.
+   */
+  async hasUsableOperator(transaction: EntityManager, now: Date): Promise<boolean> {
+    await transaction.query('SELECT pg_advisory_xact_lock($1)', [OPERATORS_LOCK]);
+    const rows = await transaction.query<{ usable: boolean }[]>(
+      `SELECT EXISTS (
+        SELECT 1 FROM agents a
+          JOIN organizations o ON o.organization_id = a.organization_id AND o.status = 'active'
+          JOIN credentials c ON c.organization_id = a.organization_id AND c.agent_id = a.agent_id
+            AND c.status = 'active' AND (c.expires_at IS NULL OR c.expires_at > $2)
+          WHERE 'admin:orgs' = ANY (a.scopes) AND a.scopes @> $1::text[] AND a.status = 'active'
+      ) AS usable`,
+      [[...BUILT_IN_SCOPE_NAMES], now],
+    );
+    return rows[0]?.usable === true;
+  }
+}

@@ -1,0 +1,39 @@
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { Logger } from 'nestjs-pino';
+import { DataSource } from 'typeorm';
+import { AppModule, type AppParts } from './app.module.js';
+import { CredentialsService } from './credentials/credentials.service.js';
+import { KeysService } from './keys/keys.service.js';
+import { poolOf } from './platform/database/statement-pool.js';
+import { configureHttp } from './platform/http/configure-http.js';
+import { fastifyOptions } from './platform/http/fastify-options.js';
+import { Metrics } from './platform/http/metrics.js';
+import { VERSION } from './version.js';
+
+/** What is served outside the base path: what orchestrators and discovery expect at the root. */
+const OUTSIDE_BASE_PATH = ['health/{*path}', 'metrics', '.well-known/{*path}'];
+
+/**
+ * The one way to build the application, for the service, the commands and the tests. The schema is migrated before; the
+ * signing keys and the secret hasher are prepared here.
+ *
+ * @returns the application, initialized, not yet listening
+ */
+export async function createApp(parts: AppParts): Promise<NestFastifyApplication> {
+  const { config } = parts;
+  const app = await NestFactory.create<NestFastifyApplication>(
+    AppModule.forRoot(parts),
+    new FastifyAdapter(fastifyOptions(config.http)),
+    // The lines that Nest writes for each module and route while it starts are left out.
+    { bodyParser: false, logger: ['fatal', 'error', 'warn'], abortOnError: false },
+  );
+  app.setGlobalPrefix('api/v1', { exclude: OUTSIDE_BASE_PATH });
+  configureHttp(app, { issuer: config.tokens.issuer, version: VERSION });
+  app.get(Metrics).observePool(poolOf(app.get(DataSource)));
+  await app.init();
+  app.useLogger(app.get(Logger));
+  await app.get(KeysService).prepare();
+  await app.get(CredentialsService).prepare();
+  return app;
+}

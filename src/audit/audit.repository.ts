@@ -1,0 +1,151 @@
+import { Injectable } from '@nestjs/common';
+import type { EntityManager } from 'typeorm';
+import { StatementPool } from '../platform/database/statement-pool.js';
+import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import { AuditEventEntity } from './audit-event.entity.js';
+import type { ChainedEvent, RenderedEvent } from './canonical-event.js';
+
+/** What a search of the log may be narrowed by. */
+export interface AuditFilter {
+  readonly agentId?: string;
+  readonly action?: string;
+  readonly outcome?: string;
+  /** The first instant that counts. */
+  readonly from?: string;
+  /** The first instant that no longer counts. */
+  readonly to?: string;
+}
+
+/** The head of a chain. */
+export interface ChainHead {
+  readonly sequence: number;
+  readonly hash: string;
+}
+
+const APPEND = {
+  name: 'append_audit_events',
+  text: `SELECT event_sequence, event_hash FROM append_audit_events($1::uuid[], $2::text[], $3::text[], $4::uuid[],
+    $5::text[], $6::text[], $7::uuid[], $8::text[], $9::text[], $10::text[], $11::text[], $12::jsonb[],
+    $13::timestamptz[])`,
+};
+
+/** All SQL on the audit chain. */
+@Injectable()
+export class AuditRepository {
+  constructor(
+    private readonly statements: StatementPool,
+    private readonly unitOfWork: UnitOfWork,
+  ) {}
+
+  /** Appends events within a transaction; their places are final when it commits. */
+  async append(transaction: EntityManager, events: readonly RenderedEvent[]): Promise<void> {
+    await transaction.query(APPEND.text, auditColumns(events));
+  }
+
+  /** Appends events in a transaction of their own: one group commit. */
+  async appendTogether(events: readonly RenderedEvent[]): Promise<readonly undefined[]> {
+    await this.statements.query(APPEND, auditColumns(events));
+    return events.map(() => undefined);
+  }
+
+  /** Up to `limit` events, newest first, below the sequence `before`. */
+  async search(
+    organizationId: string,
+    filter: AuditFilter,
+    before: string | undefined,
+    limit: number,
+  ): Promise<ChainedEvent[]> {
+    const query = this.unitOfWork.reader
+      .createQueryBuilder(AuditEventEntity, 'event')
+      .where('event.organization_id = :organizationId', { organizationId })
+      .orderBy('event.sequence', 'DESC')
+      .limit(limit);
+    if (before !== undefined) query.andWhere('event.sequence < :before', { before });
+    if (filter.agentId !== undefined) {
+      query.andWhere(
+        `(event.actor = :agentId OR (event.target_type = 'agent' AND event.target_id = :agentId::text)
+          OR event.details ->> 'agentId' = :agentId::text)`,
+        { agentId: filter.agentId },
+      );
+    }
+    if (filter.action !== undefined) query.andWhere('event.action = :action', { action: filter.action });
+    if (filter.outcome !== undefined) query.andWhere('event.outcome = :outcome', { outcome: filter.outcome });
+    if (filter.from !== undefined) query.andWhere('event.occurred_at >= :from', { from: filter.from });
+    if (filter.to !== undefined) query.andWhere('event.occurred_at < :to', { to: filter.to });
+    return (await query.getMany()).map(toChainedEvent);
+  }
+
+  /** One event, or null. */
+  async find(organizationId: string, eventId: string): Promise<ChainedEvent | null> {
+    const entity = await this.unitOfWork.reader.findOneBy(AuditEventEntity, { organizationId, eventId });
+    return entity === null ? null : toChainedEvent(entity);
+  }
+
+  /** The organization whose chain has the event, for the operator; null where there is none. */
+  async organizationOf(eventId: string): Promise<string | null> {
+    const entity = await this.unitOfWork.reader.findOneBy(AuditEventEntity, { eventId });
+    return entity?.organizationId ?? null;
+  }
+
+  /** Up to `limit` events from `sequence` on, oldest first. */
+  async readForward(organizationId: string, sequence: number, limit: number): Promise<ChainedEvent[]> {
+    const entities = await this.unitOfWork.reader
+      .createQueryBuilder(AuditEventEntity, 'event')
+      .where('event.organization_id = :organizationId AND event.sequence >= :sequence', { organizationId, sequence })
+      .orderBy('event.sequence', 'ASC')
+      .limit(limit)
+      .getMany();
+    return entities.map(toChainedEvent);
+  }
+
+  /** The head of the chain as its ledger has it. */
+  async head(organizationId: string): Promise<ChainHead | null> {
+    const rows = await this.unitOfWork.reader.query<{ sequence: string; head_hash: Buffer }[]>(
+      'SELECT sequence, head_hash FROM organization_ledgers WHERE organization_id = $1',
+      [organizationId],
+    );
+    const row = rows[0];
+    return row === undefined ? null : { sequence: Number(row.sequence), hash: row.head_hash.toString('hex') };
+  }
+}
+
+/**
+ * The parameters of `append_audit_events`, in its order: an array a column.
+ *
+ * @param events events in the order in which they are to be chained
+ */
+export function auditColumns(events: readonly RenderedEvent[]): unknown[][] {
+  return [
+    events.map(({ event }) => event.organizationId),
+    events.map(({ head }) => head),
+    events.map(({ tail }) => tail),
+    events.map(({ eventId }) => eventId),
+    events.map(({ event }) => event.action),
+    events.map(({ event }) => event.outcome),
+    events.map(({ event }) => event.actor),
+    events.map(({ event }) => event.target.type),
+    events.map(({ event }) => event.target.id),
+    events.map(({ event }) => event.origin.ip),
+    events.map(({ event }) => event.origin.userAgent),
+    events.map(({ details }) => details),
+    events.map(({ occurredAt }) => occurredAt),
+  ];
+}
+
+function toChainedEvent(entity: AuditEventEntity): ChainedEvent {
+  return {
+    eventId: entity.eventId,
+    sequence: Number(entity.sequence),
+    organizationId: entity.organizationId,
+    action: entity.action,
+    outcome: entity.outcome,
+    actor: entity.actor,
+    target: { type: entity.targetType, id: entity.targetId },
+    ip: entity.ip,
+    userAgent: entity.userAgent,
+    details: entity.details,
+    occurredAt: entity.occurredAt.toISOString(),
+    previousHash: entity.previousHash.toString('hex'),
+    hash: entity.hash.toString('hex'),
+  };
+}

@@ -1,0 +1,123 @@
+import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import type { EntityManager } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { GroupCommit } from '../platform/database/group-commit.js';
+import { Metrics } from '../platform/http/metrics.js';
+import { pageOf, type Page } from '../platform/http/page.js';
+import type { NewAuditEvent } from '../platform/kernel/audit-event.js';
+import { Clock } from '../platform/kernel/clock.js';
+import { decodeCursor, encodeCursor } from '../platform/kernel/cursor.js';
+import { isOperator, type Principal } from '../platform/kernel/principal.js';
+import { problems } from '../platform/kernel/problem.js';
+import { isUuid } from '../platform/kernel/uuid.js';
+import { AuditRepository, auditColumns, type AuditFilter } from './audit.repository.js';
+import { genesisHash, renderEvent, type ChainedEvent, type RenderedEvent } from './canonical-event.js';
+import { verifyChain, type ChainVerdict } from './chain-verifier.js';
+
+const RECORD_LIMITS = { maxQueue: 2000, maxBatch: 200 };
+
+/** The hash-chained log of what happened. Knows none of its readers. */
+@Injectable()
+export class AuditService implements OnApplicationShutdown {
+  private readonly recording: GroupCommit<RenderedEvent, undefined>;
+
+  constructor(
+    private readonly repository: AuditRepository,
+    private readonly clock: Clock,
+    metrics: Metrics,
+  ) {
+    this.recording = new GroupCommit(
+      'audit',
+      RECORD_LIMITS,
+      (events) => this.repository.appendTogether(events),
+      (size, seconds) => metrics.flushed('audit', size, seconds),
+    );
+    metrics.observeQueue('audit', () => this.recording.depth);
+  }
+
+  /**
+   * Appends an event in the transaction of the act that it tells of. Takes the organization's lock.
+   *
+   * @param transaction the act's own
+   */
+  async append(transaction: EntityManager, event: NewAuditEvent): Promise<void> {
+    await this.repository.append(transaction, [this.render(event)]);
+  }
+
+  /**
+   * Appends an event that goes with no other write (a refusal), in a group commit.
+   *
+   * @returns after COMMIT
+   */
+  async record(event: NewAuditEvent): Promise<void> {
+    await this.recording.commit(this.render(event));
+  }
+
+  /** Gives an event its id and instant and renders it for the chain, for writers that append in SQL of their own. */
+  render(event: NewAuditEvent): RenderedEvent {
+    const nowMs = this.clock.nowMs();
+    return renderEvent(event, uuidv7({ msecs: nowMs }), new Date(nowMs).toISOString());
+  }
+
+  /** The parameters of `append_audit_events` for rendered events: an array a column. */
+  columns(events: readonly RenderedEvent[]): unknown[][] {
+    return auditColumns(events);
+  }
+
+  /** The hash that the first event of an organization's chain points to. */
+  genesis(organizationId: string): Buffer {
+    return Buffer.from(genesisHash(organizationId), 'hex');
+  }
+
+  /**
+   * One page of an organization's log, newest first.
+   *
+   * @throws Problem `validation_failed` for a cursor of another list
+   */
+  async list(
+    organizationId: string,
+    filter: AuditFilter,
+    limit: number,
+    cursor: string | undefined,
+  ): Promise<Page<ChainedEvent>> {
+    const list = `audit:${organizationId}`;
+    const [before] = cursor === undefined ? [] : decodeCursor(list, cursor, [/^\d{1,18}$/]);
+    const found = await this.repository.search(organizationId, filter, before, limit + 1);
+    return pageOf(found, limit, (last) => encodeCursor(list, [String(last.sequence)]));
+  }
+
+  /**
+   * One event of the caller's organization; the operator reads any.
+   *
+   * @throws Problem `not_found`
+   */
+  async read(principal: Principal, eventId: string): Promise<ChainedEvent> {
+    if (!isUuid(eventId)) throw problems.notFound;
+    const organizationId = isOperator(principal)
+      ? await this.repository.organizationOf(eventId)
+      : principal.organizationId;
+    const event = organizationId === null ? null : await this.repository.find(organizationId, eventId);
+    if (event === null) throw problems.notFound;
+    return event;
+  }
+
+  /**
+   * Verifies an organization's chain, or a part of it, as it was when the call began.
+   *
+   * @param fromSequence the first event to check; 1 unless given
+   * @param toSequence the last; the chain's head unless given, and never beyond it
+   */
+  async verify(organizationId: string, fromSequence = 1, toSequence = Number.MAX_SAFE_INTEGER): Promise<ChainVerdict> {
+    const head = await this.repository.head(organizationId);
+    if (head === null) throw problems.notFound;
+    const last = Math.min(toSequence, head.sequence);
+    return verifyChain(organizationId, head, fromSequence, last, (sequence, limit) =>
+      this.repository.readForward(organizationId, sequence, limit),
+    );
+  }
+
+  /** Drains the queue once the server has answered its last request. */
+  async onApplicationShutdown(): Promise<void> {
+    await this.recording.drain();
+  }
+}

@@ -1,0 +1,76 @@
+import { createHash } from 'node:crypto';
+import canonicalize from 'canonicalize';
+import type { NewAuditEvent } from '../platform/kernel/audit-event.js';
+
+/** An event that is ready for the chain: `head` and `tail` stand before and after "previousHash" and "sequence". */
+export interface RenderedEvent {
+  readonly event: NewAuditEvent;
+  readonly eventId: string;
+  readonly occurredAt: string;
+  readonly details: string;
+  readonly head: string;
+  readonly tail: string;
+}
+
+/** An event as callers see it, and as its hash covers it (all members but `hash`). */
+export interface ChainedEvent {
+  readonly eventId: string;
+  readonly sequence: number;
+  readonly organizationId: string;
+  readonly action: string;
+  readonly outcome: string;
+  readonly actor: string | null;
+  readonly target: { readonly type: string; readonly id: string };
+  readonly ip: string | null;
+  readonly userAgent: string | null;
+  readonly details: unknown;
+  readonly occurredAt: string;
+  readonly previousHash: string;
+  readonly hash: string;
+}
+
+/**
+ * Renders the canonical form (RFC 8785) of an event around the two members that only the database knows. In canonical
+ * order "previousHash" and "sequence" stand between "outcome" and "target".
+ *
+ * @param event what happened
+ * @param eventId a UUID of its own
+ * @param occurredAt ISO 8601, UTC, with milliseconds
+ */
+export function renderEvent(event: NewAuditEvent, eventId: string, occurredAt: string): RenderedEvent {
+  const details = canonicalJson(event.details);
+  const { ip, userAgent } = event.origin;
+  const head =
+    `{"action":${text(event.action)},"actor":${text(event.actor)},"details":${details},"eventId":${text(eventId)},` +
+    `"ip":${text(ip)},"occurredAt":${text(occurredAt)},"organizationId":${text(event.organizationId)},` +
+    `"outcome":${text(event.outcome)},`;
+  const tail =
+    `"target":{"id":${text(event.target.id)},"type":${text(event.target.type)}},` + `"userAgent":${text(userAgent)}}`;
+  return { event, eventId, occurredAt, details, head, tail };
+}
+
+/** `hex(SHA-256(JCS(event without "hash")))`. */
+export function hashOf(event: ChainedEvent): string {
+  const { hash: _, ...hashed } = event;
+  return sha256Hex(canonicalJson(hashed));
+}
+
+/** The `previousHash` of an organization's first event. */
+export function genesisHash(organizationId: string): string {
+  return sha256Hex(organizationId);
+}
+
+function canonicalJson(value: unknown): string {
+  const json = canonicalize(value);
+  if (json === undefined) throw new Error('an audit event has a member that JSON cannot carry');
+  return json;
+}
+
+/** A string or null in canonical form: JSON.stringify escapes well-formed strings as RFC 8785 §3.2.2.2 asks. */
+function text(value: string | null): string {
+  return JSON.stringify(value);
+}
+
+function sha256Hex(value: string): string {
+  return createHash('sha256').update(value, 'utf8').digest('hex');
+}

@@ -1,0 +1,27 @@
+import { ApiPropertyOptional } from '@nestjs/swagger';
+import { Type } from 'class-transformer';
+import { IsInt, IsOptional, IsUUID, Max, Min } from 'class-validator';
+
+/** Which part of the chain to verify. */
+export class VerifyAuditQuery {
+  @ApiPropertyOptional({ type: Number, minimum: 1, description: 'The first event to check; 1 unless given.' })
+  @IsOptional()
+  @Type(() => Number)
+  @IsInt()
+  @Min(1)
+  @Max(Number.MAX_SAFE_INTEGER)
+  fromSequence?: number;
+
+  @ApiPropertyOptional({ type: Number, minimum: 1, description: 'The last event to check; the newest unless given.' })
+  @IsOptional()
+  @Type(() => Number)
+  @IsInt()
+  @Min(1)
+  @Max(Number.MAX_SAFE_INTEGER)
+  toSequence?: number;
+
+  @ApiPropertyOptional({ format: 'uuid', description: 'Another organization; only for the operator.' })
+  @IsOptional()
+  @IsUUID()
+  organizationId?: string;
+}

@@ -1,0 +1,12 @@
+import { Module } from '@nestjs/common';
+import { AgentsModule } from '../agents/agents.module.js';
+import { CredentialsModule } from '../credentials/credentials.module.js';
+import { OrganizationsModule } from '../organizations/organizations.module.js';
+import { OperatorService } from './operator.service.js';
+
+@Module({
+  imports: [OrganizationsModule, AgentsModule, CredentialsModule],
+  providers: [OperatorService],
+  exports: [OperatorService],
+})
+export class OperatorModule {}

@@ -1,0 +1,116 @@
+import { Injectable, type ExecutionContext } from '@nestjs/common';
+import { Reflector } from '@nestjs/core';
+import { AuthGuard } from '@nestjs/passport';
+import { Metrics } from '../platform/http/metrics.js';
+import { formOf } from '../platform/http/oauth-form.js';
+import { ACCESS, type Access, type AuthenticatedRequest } from '../platform/kernel/access.js';
+import { isActive, principalOf, type Client } from '../platform/kernel/client.js';
+import { OAuthError, oauthErrors } from '../platform/kernel/oauth-error.js';
+import { insufficientScope } from '../platform/kernel/grants.js';
+import { CLIENT_SECRET_BASIC, usesBasic } from './client-secret-basic.strategy.js';
+import { CLIENT_SECRET_POST } from './client-secret-post.strategy.js';
+
+const twoMethods = oauthErrors.invalidRequest.withDescription(
+  'The request uses more than one way of authenticating the client.',
+);
+
+/**
+ * Authenticates clients at the routes that take client authentication; a global guard that lets every other route pass.
+ * Where a route takes a Bearer token as well and the request has no client authentication, the access-token guard
+ * decides.
+ */
+@Injectable()
+export class ClientAuthenticationGuard extends AuthGuard([CLIENT_SECRET_BASIC, CLIENT_SECRET_POST]) {
+  constructor(
+    private readonly reflector: Reflector,
+    private readonly metrics: Metrics,
+  ) {
+    super({ property: 'client' });
+  }
+
+  override async canActivate(context: ExecutionContext): Promise<boolean> {
+    const access = this.reflector.getAllAndOverride<Access | undefined>(ACCESS, [
+      context.getHandler(),
+      context.getClass(),
+    ]);
+    if (access?.kind === 'client') return this.authenticateAlways(context, access.shape);
+    if (access?.kind === 'scopes' && access.clientScopes !== null) {
+      return this.authenticateWhereOffered(context, access.clientScopes);
+    }
+    return true;
+  }
+
+  /** Called by passport with what the strategies found. */
+  override handleRequest<T>(error: unknown, client: T | false): T {
+    if (error !== null && error !== undefined) throw error as Error;
+    if (client === false) {
+      this.metrics.clientAuthenticationFailed('none');
+      throw oauthErrors.invalidClient.withPrivateDetail('no client authentication');
+    }
+    return client;
+  }
+
+  private async authenticateAlways(context: ExecutionContext, shape: (request: AuthenticatedRequest) => void) {
+    const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
+    try {
+      shape(request);
+      requireOneMethod(request);
+      await super.canActivate(context);
+    } catch (error) {
+      if (error instanceof OAuthError) this.countRefusal(error);
+      throw error;
+    }
+    return true;
+  }
+
+  private async authenticateWhereOffered(context: ExecutionContext, scopes: readonly string[]): Promise<boolean> {
+    const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
+    requireOneMethod(request);
+    if (!offersClientAuthentication(request)) return true;
+    await super.canActivate(context);
+    const client = request.client as Client;
+    if (!isActive(client)) throw oauthErrors.invalidClient.withPrivateDetail('the calling client is suspended');
+    const missing = scopes.filter((scope) => !client.scopes.includes(scope));
+    if (missing.length > 0) throw insufficientScope(missing);
+    request.principal = principalOf(client);
+    return true;
+  }
+
+  private countRefusal({ error }: OAuthError): void {
+    if (error === 'invalid_request' || error === 'unsupported_grant_type' || error === 'invalid_client') {
+      this.metrics.tokenRefused(error);
+    }
+  }
+}
+
+/** RFC 6749 §2.3: a client must not use more than one way of authenticating in one request. */
+function requireOneMethod(request: AuthenticatedRequest): void {
+  const form = formOf(request);
+  const repeated = form.repeated('resource');
+  if (repeated !== undefined) {
+    throw oauthErrors.invalidRequest.withDescription('A parameter is repeated.').withPrivateDetail(repeated);
+  }
+  refuseSecretInQuery(request);
+  const methods = [
+    request.headers.authorization !== undefined,
+    form.get('client_secret') !== undefined,
+    form.get('client_assertion') !== undefined,
+  ];
+  if (methods.filter(Boolean).length > 1) throw twoMethods;
+}
+
+/** RFC 6749 §2.3.1: the parameters must not be included in the request URI. */
+function refuseSecretInQuery(request: AuthenticatedRequest): void {
+  const query = request.query as Record<string, unknown>;
+  if ('client_secret' in query || 'client_assertion' in query) {
+    throw oauthErrors.invalidRequest.withDescription('Client credentials must not be sent in the query string.');
+  }
+}
+
+function offersClientAuthentication(request: AuthenticatedRequest): boolean {
+  return (
+    usesBasic(request) ||
+    formOf(request).get('client_secret') !== undefined ||
+    formOf(request).get('client_assertion') !== undefined
+  );
+}

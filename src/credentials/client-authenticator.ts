@@ -1,0 +1,117 @@
+import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { AuditService } from '../audit/audit.service.js';
+import { LookupCoalescer } from '../platform/database/lookup-coalescer.js';
+import { Metrics, type ClientAuthenticationMethod } from '../platform/http/metrics.js';
+import { Clock } from '../platform/kernel/clock.js';
+import type { Client } from '../platform/kernel/client.js';
+import { oauthErrors, type OAuthError } from '../platform/kernel/oauth-error.js';
+import type { RequestOrigin } from '../platform/kernel/principal.js';
+import { isUuid } from '../platform/kernel/uuid.js';
+import { isUsable } from './credential.entity.js';
+import { CredentialsRepository, type ClientCandidate, type ClientKey } from './credentials.repository.js';
+import { LastUse } from './last-use.js';
+import { prefixOf } from './secret-format.js';
+import { SecretHasher } from './secret-hasher.js';
+
+/** A client's try to authenticate itself with a secret. */
+export interface SecretAttempt {
+  readonly clientId: string;
+  readonly secret: string;
+  readonly method: Extract<ClientAuthenticationMethod, 'client_secret_basic' | 'client_secret_post'>;
+}
+
+/** Why a try failed: for the audit log and the service's own log, never for the caller. */
+type FailureCause = 'unknown_client' | 'secret_mismatch' | 'credential_not_usable' | 'agent_decommissioned';
+
+/** Clients that may wait for the next lookup. */
+const LOOKUP_LIMITS = { maxQueue: 5000, maxBatch: 200 };
+
+/** Checks client secrets. Every check reads the shared state; those that come together share one query. */
+@Injectable()
+export class ClientAuthenticator implements OnApplicationShutdown {
+  private readonly lookup: LookupCoalescer<ClientKey, readonly ClientCandidate[]>;
+
+  constructor(
+    repository: CredentialsRepository,
+    private readonly hasher: SecretHasher,
+    private readonly lastUse: LastUse,
+    private readonly audit: AuditService,
+    private readonly clock: Clock,
+    private readonly metrics: Metrics,
+  ) {
+    this.lookup = new LookupCoalescer(
+      'clients',
+      LOOKUP_LIMITS,
+      (keys) => repository.readClients(keys),
+      (size, seconds) => metrics.flushed('clients', size, seconds),
+    );
+    metrics.observeQueue('clients', () => this.lookup.depth);
+  }
+
+  /**
+   * Authenticates a client by its secret. A suspended agent authenticates: whether it gets anything is decided later.
+   *
+   * @returns the client with the state that was read
+   * @throws OAuthError `invalid_client`, the same for every cause; the cause is audited where the agent is known
+   */
+  async authenticate(attempt: SecretAttempt, origin: RequestOrigin): Promise<Client> {
+    const { clientId, secret } = attempt;
+    const digest = this.hasher.digest(secret);
+    const candidates = isUuid(clientId)
+      ? await this.lookup.read({ agentId: clientId.toLowerCase(), prefix: prefixOf(secret) })
+      : [];
+    const [known] = candidates;
+    if (known === undefined) throw this.refusal(attempt, 'unknown_client');
+    const match = candidates.find(
+      ({ credential }) => credential !== null && this.hasher.equal(credential.secretHash, digest),
+    );
+    const cause = this.failureCause(match);
+    if (match?.credential && cause === null) {
+      const { organizationId, agentId, credential } = match;
+      this.lastUse.note({ organizationId, agentId, credentialId: credential.credentialId }, credential.lastUsedAt);
+      return { ...match, credentialId: credential.credentialId };
+    }
+    throw await this.auditedRefusal(attempt, origin, known, match, cause ?? 'secret_mismatch');
+  }
+
+  /** Ends the lookups once the server has answered its last request. */
+  async onApplicationShutdown(): Promise<void> {
+    await this.lookup.drain();
+  }
+
+  private failureCause(match: ClientCandidate | undefined): FailureCause | null {
+    if (match === undefined || match.credential === null) return 'secret_mismatch';
+    if (match.agentStatus === 'decommissioned') return 'agent_decommissioned';
+    return isUsable(match.credential, this.clock.now()) ? null : 'credential_not_usable';
+  }
+
+  private async auditedRefusal(
+    attempt: SecretAttempt,
+    origin: RequestOrigin,
+    known: ClientCandidate,
+    match: ClientCandidate | undefined,
+    cause: FailureCause,
+  ): Promise<OAuthError> {
+    const credential = match?.credential;
+    await this.audit.record({
+      organizationId: known.organizationId,
+      action: 'token.refused',
+      outcome: 'failure',
+      actor: null,
+      target: { type: 'agent', id: known.agentId },
+      origin,
+      details: {
+        reason: 'invalid_client',
+        cause,
+        method: attempt.method,
+        ...(credential ? { credentialId: credential.credentialId } : {}),
+      },
+    });
+    return this.refusal(attempt, cause);
+  }
+
+  private refusal(attempt: SecretAttempt, cause: FailureCause): OAuthError {
+    this.metrics.clientAuthenticationFailed(attempt.method);
+    return oauthErrors.invalidClient.withPrivateDetail(cause);
+  }
+}

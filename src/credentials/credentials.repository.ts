@@ -1,0 +1,189 @@
+import { Injectable } from '@nestjs/common';
+import type { EntityManager } from 'typeorm';
+import { StatementPool } from '../platform/database/statement-pool.js';
+import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import { CredentialEntity, type CredentialStatus } from './credential.entity.js';
+import { SealedSecretEntity } from './sealed-secret.entity.js';
+
+/** What a client names: its agent, and the prefix of the secret that it shows. */
+export interface ClientKey {
+  readonly agentId: string;
+  readonly prefix: string;
+}
+
+/** The state of an agent and of one of its credentials, read together. */
+export interface ClientCandidate {
+  readonly organizationId: string;
+  readonly organizationStatus: 'active' | 'suspended';
+  readonly agentId: string;
+  readonly agentStatus: 'active' | 'suspended' | 'decommissioned';
+  readonly scopes: readonly string[];
+  readonly tokenTtlSeconds: number | null;
+  /** The generations of organization, agent and credential. */
+  readonly generation: string;
+  /** `null` where the agent has no credential with the prefix. */
+  readonly credential: {
+    readonly credentialId: string;
+    readonly status: CredentialStatus;
+    readonly secretHash: Buffer;
+    readonly expiresAt: Date | null;
+    readonly retiresAt: Date | null;
+    readonly lastUsedAt: Date | null;
+  } | null;
+}
+
+/** The use of a credential, as it is kept in `last_used_at`. */
+export interface CredentialUse {
+  readonly organizationId: string;
+  readonly agentId: string;
+  readonly credentialId: string;
+  readonly usedAt: Date;
+}
+
+/** The place of a credential in the list. */
+export interface CredentialPosition {
+  readonly createdAt: string;
+  readonly credentialId: string;
+}
+
+interface ClientRow {
+  ordinal: number;
+  organization_id: string;
+  organization_status: 'active' | 'suspended';
+  organization_generation: number;
+  agent_id: string;
+  agent_status: 'active' | 'suspended' | 'decommissioned';
+  agent_generation: number;
+  scopes: string[];
+  token_ttl_seconds: number | null;
+  credential_id: string | null;
+  credential_status: CredentialStatus;
+  credential_generation: number;
+  secret_hash: Buffer;
+  expires_at: Date | null;
+  retires_at: Date | null;
+  last_used_at: Date | null;
+}
+
+const READ_CLIENTS = { name: 'read_clients', text: 'SELECT * FROM read_clients($1::uuid[], $2::text[])' };
+
+const RECORD_USES = {
+  name: 'record_credential_uses',
+  text: `UPDATE credentials c SET last_used_at = greatest(c.last_used_at, u.used_at)
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[]) AS u (organization, agent, credential, used_at)
+    WHERE c.organization_id = u.organization AND c.agent_id = u.agent AND c.credential_id = u.credential`,
+};
+
+/** All SQL on credentials. */
+@Injectable()
+export class CredentialsRepository {
+  constructor(
+    private readonly statements: StatementPool,
+    private readonly unitOfWork: UnitOfWork,
+  ) {}
+
+  /** What is known about each client, in the order given; empty where there is no such agent. One query. */
+  async readClients(keys: readonly ClientKey[]): Promise<readonly (readonly ClientCandidate[])[]> {
+    const rows = await this.statements.query<ClientRow>(READ_CLIENTS, [
+      keys.map(({ agentId }) => agentId),
+      keys.map(({ prefix }) => prefix),
+    ]);
+    const found: ClientCandidate[][] = keys.map(() => []);
+    for (const row of rows) found[row.ordinal - 1]?.push(toCandidate(row));
+    return found;
+  }
+
+  /** Notes when credentials were used. One statement for many. */
+  async recordUses(uses: readonly CredentialUse[]): Promise<void> {
+    await this.statements.query(RECORD_USES, [
+      uses.map(({ organizationId }) => organizationId),
+      uses.map(({ agentId }) => agentId),
+      uses.map(({ credentialId }) => credentialId),
+      uses.map(({ usedAt }) => usedAt.toISOString()),
+    ]);
+  }
+
+  async insert(transaction: EntityManager, credential: CredentialEntity): Promise<void> {
+    await transaction.insert(CredentialEntity, credential);
+  }
+
+  /** Writes the state of a credential; when it was last used is not part of it. */
+  async update(transaction: EntityManager, credential: CredentialEntity): Promise<void> {
+    const { organizationId, agentId, credentialId, status, generation, retiresAt, revokedAt } = credential;
+    await transaction.update(
+      CredentialEntity,
+      { organizationId, agentId, credentialId },
+      { status, generation, retiresAt, revokedAt },
+    );
+  }
+
+  find(
+    transaction: EntityManager,
+    organizationId: string,
+    agentId: string,
+    credentialId: string,
+  ): Promise<CredentialEntity | null> {
+    return transaction.findOneBy(CredentialEntity, { organizationId, agentId, credentialId, kind: 'secret' });
+  }
+
+  /** Up to `limit` secrets of an agent, newest first, after a position. */
+  list(
+    organizationId: string,
+    agentId: string,
+    after: CredentialPosition | undefined,
+    limit: number,
+  ): Promise<CredentialEntity[]> {
+    const query = this.unitOfWork.reader
+      .createQueryBuilder(CredentialEntity, 'credential')
+      .where('credential.organization_id = :organizationId', { organizationId })
+      .andWhere('credential.agent_id = :agentId', { agentId })
+      .andWhere("credential.kind = 'secret'")
+      .orderBy('credential.created_at', 'DESC')
+      .addOrderBy('credential.credential_id', 'DESC')
+      .limit(limit);
+    if (after !== undefined) {
+      query.andWhere('(credential.created_at, credential.credential_id) < (:createdAt, :credentialId)', after);
+    }
+    return query.getMany();
+  }
+
+  /** How many credentials of an agent are not revoked. */
+  async countUnrevoked(transaction: EntityManager, organizationId: string, agentId: string): Promise<number> {
+    const rows = await transaction.query<{ count: string }[]>(
+      `SELECT count(*) AS count FROM credentials
+        WHERE organization_id = $1 AND agent_id = $2 AND status <> 'revoked'`,
+      [organizationId, agentId],
+    );
+    return Number(rows[0]?.count ?? 0);
+  }
+
+  /** The sealed secret with a name: the one that is stored already, or the one given, which is stored then. */
+  async sealedSecret(transaction: EntityManager, fresh: SealedSecretEntity): Promise<Buffer> {
+    await transaction.createQueryBuilder().insert().into(SealedSecretEntity).values(fresh).orIgnore().execute();
+    const stored = await transaction.findOneByOrFail(SealedSecretEntity, { name: fresh.name });
+    return stored.sealed;
+  }
+}
+
+function toCandidate(row: ClientRow): ClientCandidate {
+  return {
+    organizationId: row.organization_id,
+    organizationStatus: row.organization_status,
+    agentId: row.agent_id,
+    agentStatus: row.agent_status,
+    scopes: row.scopes,
+    tokenTtlSeconds: row.token_ttl_seconds,
+    generation: `${row.organization_generation}.${row.agent_generation}.${row.credential_generation}`,
+    credential:
+      row.credential_id === null
+        ? null
+        : {
+            credentialId: row.credential_id,
+            status: row.credential_status,
+            secretHash: row.secret_hash,
+            expiresAt: row.expires_at,
+            retiresAt: row.retires_at,
+            lastUsedAt: row.last_used_at,
+          },
+  };
+}

@@ -1,0 +1,42 @@
+import { Injectable } from '@nestjs/common';
+import type { EntityManager } from 'typeorm';
+import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import { SigningKeyEntity } from './signing-key.entity.js';
+
+/** Serializes changes of the signing keys over all replicas. An arbitrary constant. */
+const KEYS_LOCK = 7_301_100_102;
+
+/** All SQL on the signing keys. */
+@Injectable()
+export class KeysRepository {
+  constructor(private readonly unitOfWork: UnitOfWork) {}
+
+  /** Waits until no other replica changes keys; held until the transaction ends. */
+  async lock(transaction: EntityManager): Promise<void> {
+    await transaction.query('SELECT pg_advisory_xact_lock($1)', [KEYS_LOCK]);
+  }
+
+  /** All keys that relying parties may still need, oldest first. */
+  published(reader: EntityManager = this.unitOfWork.reader): Promise<SigningKeyEntity[]> {
+    return reader
+      .createQueryBuilder(SigningKeyEntity, 'key')
+      .where("key.phase <> 'revoked'")
+      .orderBy('key.created_at', 'ASC')
+      .addOrderBy('key.kid', 'ASC')
+      .getMany();
+  }
+
+  /** Every key, newest first, for the operator's list. */
+  all(): Promise<SigningKeyEntity[]> {
+    return this.unitOfWork.reader.find(SigningKeyEntity, { order: { createdAt: 'DESC', kid: 'DESC' } });
+  }
+
+  async insert(transaction: EntityManager, key: SigningKeyEntity): Promise<void> {
+    await transaction.insert(SigningKeyEntity, key as never);
+  }
+
+  /** The key signs no more; its tokens verify until they expire. */
+  async retire(transaction: EntityManager, kid: string, at: Date): Promise<void> {
+    await transaction.update(SigningKeyEntity, { kid }, { phase: 'retired', retiredAt: at });
+  }
+}

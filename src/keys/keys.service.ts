@@ -1,0 +1,114 @@
+import { Injectable } from '@nestjs/common';
+import { Config, type SigningAlgorithm } from '../platform/config/config.js';
+import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import { Clock } from '../platform/kernel/clock.js';
+import { Sealer } from '../platform/kernel/sealer.js';
+import { KeysRepository } from './keys.repository.js';
+import type { SigningKeyEntity, SigningKeyPhase } from './signing-key.entity.js';
+import { exportPrivateKey, generateSigningKey, parseSigningKey, type PublicJwk, type SigningKey } from './signing-key.js';
+
+export type { PublicJwk, SigningKey } from './signing-key.js';
+
+/** A signing key as the operator sees it in a list. */
+export interface SigningKeySummary {
+  readonly kid: string;
+  readonly algorithm: string;
+  readonly phase: SigningKeyPhase;
+  readonly createdAt: Date;
+}
+
+/** How long an unknown `kid` is not looked up again, in milliseconds. */
+const RELOAD_COOL_DOWN_MS = 1000;
+
+/** Our own signing keys: made at the first start, sealed at rest, published as JWKS. */
+@Injectable()
+export class KeysService {
+  private keys: ReadonlyMap<string, SigningKey> = new Map();
+  private active: SigningKey | null = null;
+  private reloadedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(
+    private readonly repository: KeysRepository,
+    private readonly unitOfWork: UnitOfWork,
+    private readonly sealer: Sealer,
+    private readonly clock: Clock,
+    private readonly config: Config,
+  ) {}
+
+  /**
+   * Loads the keys and makes the first one, or one for a newly configured algorithm, where there is none. Called once
+   * before the service listens; any number of replicas may do so together.
+   *
+   * @throws SealBroken where another master key sealed them
+   */
+  async prepare(): Promise<void> {
+    const { signingAlgorithm } = this.config.tokens;
+    await this.unitOfWork.run(async (transaction) => {
+      await this.repository.lock(transaction);
+      const stored = await this.repository.published(transaction);
+      const active = stored.find(({ phase }) => phase === 'active');
+      if (active?.algorithm === signingAlgorithm) return;
+      const now = this.clock.now();
+      if (active !== undefined) await this.repository.retire(transaction, active.kid, now);
+      await this.repository.insert(transaction, await this.newKey(signingAlgorithm, now));
+    });
+    await this.load();
+  }
+
+  /** The key that signs. */
+  signer(): SigningKey {
+    if (this.active === null) throw new Error('the signing keys are not prepared');
+    return this.active;
+  }
+
+  /**
+   * The key with a `kid`, looked up anew where it is not known: another replica may have made it.
+   *
+   * @returns null where no published key has it
+   */
+  async find(kid: string): Promise<SigningKey | null> {
+    const known = this.keys.get(kid);
+    if (known !== undefined) return known;
+    if (this.clock.nowMs() - this.reloadedAtMs < RELOAD_COOL_DOWN_MS) return null;
+    await this.load();
+    return this.keys.get(kid) ?? null;
+  }
+
+  /** The JWK Set of RFC 7517 §5: public halves only. */
+  async jwks(): Promise<{ keys: PublicJwk[] }> {
+    const published = await this.repository.published();
+    return { keys: published.map(({ publicJwk }) => publicJwk as unknown as PublicJwk) };
+  }
+
+  /** Every key with its phase, newest first. */
+  async list(): Promise<SigningKeySummary[]> {
+    const keys = await this.repository.all();
+    return keys.map(({ kid, algorithm, phase, createdAt }) => ({ kid, algorithm, phase, createdAt }));
+  }
+
+  private async load(): Promise<void> {
+    this.reloadedAtMs = this.clock.nowMs();
+    const stored = await this.repository.published();
+    const parsed = stored.map((entity) => ({ phase: entity.phase, key: this.open(entity) }));
+    this.keys = new Map(parsed.map(({ key }) => [key.kid, key]));
+    this.active = parsed.find(({ phase }) => phase === 'active')?.key ?? null;
+  }
+
+  private open(entity: SigningKeyEntity): SigningKey {
+    const pkcs8 = this.sealer.open(entity.sealedPrivateKey, `signing-key:${entity.kid}`);
+    return parseSigningKey(entity.publicJwk as unknown as PublicJwk, pkcs8);
+  }
+
+  private async newKey(algorithm: SigningAlgorithm, now: Date): Promise<SigningKeyEntity> {
+    const key = await generateSigningKey(algorithm);
+    return {
+      kid: key.kid,
+      algorithm,
+      phase: 'active',
+      publicJwk: key.publicJwk as unknown as Record<string, unknown>,
+      sealedPrivateKey: this.sealer.seal(exportPrivateKey(key), `signing-key:${key.kid}`),
+      createdAt: now,
+      retiredAt: null,
+    };
+  }
+}

@@ -1,0 +1,58 @@
+import { Injectable } from '@nestjs/common';
+import type { EntityManager } from 'typeorm';
+import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import { OrganizationEntity, type Tier } from './organization.entity.js';
+
+/** The limits in force: an organization's own where it has them, else its tier's. `null`: no limit. */
+export interface OrganizationLimits {
+  readonly tier: Tier;
+  readonly tokensPerMonth: number | null;
+  readonly agents: number | null;
+}
+
+/** Serializes the making of the operator organization over all replicas. An arbitrary constant. */
+const OPERATOR_ORGANIZATION_LOCK = 7_301_100_103;
+
+/** All SQL on organizations. */
+@Injectable()
+export class OrganizationsRepository {
+  constructor(private readonly unitOfWork: UnitOfWork) {}
+
+  /** Waits until no other replica makes the operator organization; held until the transaction ends. */
+  async lockOperatorOrganization(transaction: EntityManager): Promise<void> {
+    await transaction.query('SELECT pg_advisory_xact_lock($1)', [OPERATOR_ORGANIZATION_LOCK]);
+  }
+
+  findOperator(reader: EntityManager = this.unitOfWork.reader): Promise<OrganizationEntity | null> {
+    return reader.findOneBy(OrganizationEntity, { isOperator: true });
+  }
+
+  /** Inserts an organization and the ledger that its chain and its quota stand in. */
+  async insert(transaction: EntityManager, organization: OrganizationEntity, genesis: Buffer): Promise<void> {
+    await transaction.insert(OrganizationEntity, organization);
+    await transaction.query('INSERT INTO organization_ledgers (organization_id, head_hash) VALUES ($1, $2)', [
+      organization.organizationId,
+      genesis,
+    ]);
+  }
+
+  /** The limits in force, or null where there is no such organization. */
+  async limits(
+    organizationId: string,
+    reader: EntityManager = this.unitOfWork.reader,
+  ): Promise<OrganizationLimits | null> {
+    const rows = await reader.query<{ tier: Tier; tokens: string | null; agents: string | null }[]>(
+      `SELECT o.tier, coalesce(o.limit_tokens_per_month, t.tokens_per_month) AS tokens,
+          coalesce(o.limit_agents, t.agents) AS agents
+        FROM organizations o JOIN tiers t ON t.name = o.tier WHERE o.organization_id = $1`,
+      [organizationId],
+    );
+    const row = rows[0];
+    if (row === undefined) return null;
+    return { tier: row.tier, tokensPerMonth: numberOrNull(row.tokens), agents: numberOrNull(row.agents) };
+  }
+}
+
+function numberOrNull(value: string | null): number | null {
+  return value === null ? null : Number(value);
+}

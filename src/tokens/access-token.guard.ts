@@ -1,0 +1,77 @@
+import { Injectable, Logger, type CanActivate, type ExecutionContext } from '@nestjs/common';
+import { Reflector } from '@nestjs/core';
+import type { FastifyRequest } from 'fastify';
+import { Config } from '../platform/config/config.js';
+import { formOf } from '../platform/http/oauth-form.js';
+import { ACCESS, type Access, type AuthenticatedRequest } from '../platform/kernel/access.js';
+import { insufficientScope } from '../platform/kernel/grants.js';
+import type { Principal } from '../platform/kernel/principal.js';
+import { problems } from '../platform/kernel/problem.js';
+import { isFor, scopesOf, type AccessTokenClaims } from './access-token-claims.js';
+import { Introspections } from './introspections.js';
+import { TokenState } from './token-state.js';
+
+const BEARER = /^bearer(?: +|$)/i;
+
+/** RFC 6750 §3.1: where no token was given, the challenge carries no error. */
+const noToken = problems.invalidToken
+  .withDetail('This takes an access token in the Authorization header.')
+  .withHeaders({ 'WWW-Authenticate': 'Bearer' });
+
+const badToken = problems.invalidToken.withHeaders({ 'WWW-Authenticate': 'Bearer error="invalid_token"' });
+
+/**
+ * Admits Bearer tokens (RFC 6750) at every route that requires scopes, and refuses every route that declares nothing.
+ * A global guard; it runs after the client-authentication guard, which may have authenticated the caller already.
+ */
+@Injectable()
+export class AccessTokenGuard implements CanActivate {
+  private readonly logger = new Logger(AccessTokenGuard.name);
+
+  constructor(
+    private readonly reflector: Reflector,
+    private readonly state: TokenState,
+    private readonly introspections: Introspections,
+    private readonly config: Config,
+  ) {}
+
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    const access = this.reflector.getAllAndOverride<Access | undefined>(ACCESS, [
+      context.getHandler(),
+      context.getClass(),
+    ]);
+    const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
+    if (access === undefined) {
+      this.logger.error(`the route ${context.getClass().name}.${context.getHandler().name} declares no access`);
+      throw problems.insufficientScope.withDetail('This route is not open to anybody.');
+    }
+    if (access.kind !== 'scopes' || request.principal !== undefined) return true;
+    const token = bearerToken(request);
+    if (token === null) throw noToken;
+    // Caller and target of an introspection are looked up together.
+    this.introspections.begin(request, formOf(request).get('token'));
+    const claims = await this.state.active(token);
+    if (claims === null || !isFor(claims, this.config.tokens.issuer)) throw badToken;
+    const principal = principalOf(claims);
+    if (!access.scopes.every((scope) => principal.scopes.has(scope))) throw insufficientScope(access.scopes);
+    request.principal = principal;
+    return true;
+  }
+}
+
+/** The token of the Authorization header (RFC 6750 §2.1); it is read nowhere else. */
+function bearerToken(request: FastifyRequest): string | null {
+  const header = request.headers.authorization;
+  if (header === undefined || !BEARER.test(header)) return null;
+  return header.replace(BEARER, '').trim();
+}
+
+function principalOf(claims: AccessTokenClaims): Principal {
+  return {
+    agentId: claims.sub,
+    organizationId: claims.org,
+    scopes: new Set(scopesOf(claims)),
+    credentialId: claims.cred,
+    method: 'bearer',
+  };
+}

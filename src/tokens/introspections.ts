@@ -1,0 +1,32 @@
+import { Injectable } from '@nestjs/common';
+import type { FastifyRequest } from 'fastify';
+import type { AccessTokenClaims } from './access-token-claims.js';
+import { TokenState } from './token-state.js';
+
+/** The path whose requests name a token to look up beside the caller's own. */
+const INTROSPECTION_PATH = '/api/v1/token/introspect';
+
+/**
+ * Looks up the target of an introspection while its caller is looked up, so that both share one query. Whether the
+ * caller may see the answer is decided before the answer is read.
+ */
+@Injectable()
+export class Introspections {
+  private readonly begun = new WeakMap<FastifyRequest, Promise<AccessTokenClaims | null>>();
+
+  constructor(private readonly state: TokenState) {}
+
+  /** Begins the lookup of the target, where the request is an introspection. */
+  begin(request: FastifyRequest, token: string | undefined): void {
+    if (token === undefined || request.routeOptions.url !== INTROSPECTION_PATH) return;
+    const lookup = this.state.active(token);
+    // Where the caller is refused nobody reads the answer, and its failure is nobody's.
+    lookup.catch(() => undefined);
+    this.begun.set(request, lookup);
+  }
+
+  /** The claims of the target where it is active, else null. */
+  target(request: FastifyRequest, token: string): Promise<AccessTokenClaims | null> {
+    return this.begun.get(request) ?? this.state.active(token);
+  }
+}

@@ -1,0 +1,44 @@
+import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { LookupCoalescer } from '../platform/database/lookup-coalescer.js';
+import { Metrics } from '../platform/http/metrics.js';
+import type { AccessTokenClaims } from './access-token-claims.js';
+import { TokensRepository } from './tokens.repository.js';
+import { TokenVerifier } from './token-verifier.js';
+
+/** Tokens that may wait for the next lookup. */
+const LOOKUP_LIMITS = { maxQueue: 10_000, maxBatch: 256 };
+
+/** Tells whether tokens are active. Every question reads the shared state; those asked together share one query. */
+@Injectable()
+export class TokenState implements OnApplicationShutdown {
+  private readonly lookup: LookupCoalescer<AccessTokenClaims, boolean>;
+
+  constructor(
+    repository: TokensRepository,
+    private readonly verifier: TokenVerifier,
+    metrics: Metrics,
+  ) {
+    this.lookup = new LookupCoalescer(
+      'token_states',
+      LOOKUP_LIMITS,
+      (tokens) => repository.alive(tokens),
+      (size, seconds) => metrics.flushed('token_states', size, seconds),
+    );
+    metrics.observeQueue('token_states', () => this.lookup.depth);
+  }
+
+  /**
+   * The claims of a token that is ours, has not expired and is alive.
+   *
+   * @returns null for any other, whatever the reason
+   */
+  async active(token: string): Promise<AccessTokenClaims | null> {
+    const claims = await this.verifier.verify(token);
+    return claims !== null && (await this.lookup.read(claims)) ? claims : null;
+  }
+
+  /** Ends the lookups once the server has answered its last request. */
+  async onApplicationShutdown(): Promise<void> {
+    await this.lookup.drain();
+  }
+}

@@ -1,0 +1,103 @@
+import { Injectable } from '@nestjs/common';
+import { createHash } from 'node:crypto';
+import { compactVerify, decodeProtectedHeader } from 'jose';
+import { LRUCache } from 'lru-cache';
+import { KeysService, type SigningKey } from '../keys/keys.service.js';
+import { Config } from '../platform/config/config.js';
+import { Clock } from '../platform/kernel/clock.js';
+import { isUuid } from '../platform/kernel/uuid.js';
+import { generationsOf, type AccessTokenClaims } from './access-token-claims.js';
+
+/** Signatures that are remembered as verified: some 150 bytes each. */
+const REMEMBERED_SIGNATURES = 50_000;
+/** A longer token is none of ours. */
+const MAX_TOKEN_LENGTH = 32_768;
+const ACCESS_TOKEN_TYPS: ReadonlySet<string> = new Set(['jwt', 'at+jwt']);
+
+/**
+ * Verifies what never changes about an access token: its signature, its issuer and its claims' shapes. That a signature
+ * is right is a pure function of the token and the key, so it is remembered; whether the token is still alive is a state
+ * and is asked of the database on every request.
+ */
+@Injectable()
+export class TokenVerifier {
+  private readonly verified = new LRUCache<string, true>({ max: REMEMBERED_SIGNATURES });
+
+  constructor(
+    private readonly keys: KeysService,
+    private readonly clock: Clock,
+    private readonly config: Config,
+  ) {}
+
+  /**
+   * The claims of a token that one of our published keys signed and that has not expired.
+   *
+   * The algorithm is the key's, never the token's to choose; keys in the token (`jwk`, `jku`, `x5u`) are not looked at
+   * (RFC 8725 §3.1, §3.10).
+   *
+   * @returns null for anything else, whatever is wrong with it
+   */
+  async verify(token: string): Promise<AccessTokenClaims | null> {
+    if (token.length > MAX_TOKEN_LENGTH) return null;
+    const key = await this.keyOf(token);
+    if (key === null || !(await this.signatureIsRight(token, key))) return null;
+    const claims = parseClaims(token);
+    if (claims === null || claims.iss !== this.config.tokens.issuer) return null;
+    return claims.exp > this.clock.nowSeconds() ? claims : null;
+  }
+
+  private async keyOf(token: string): Promise<SigningKey | null> {
+    const header = parseHeader(token);
+    if (header === null || typeof header.kid !== 'string' || typeof header.typ !== 'string') return null;
+    if (!ACCESS_TOKEN_TYPS.has(header.typ.toLowerCase().replace(/^application\//, ''))) return null;
+    const key = await this.keys.find(header.kid);
+    return key !== null && key.algorithm === header.alg ? key : null;
+  }
+
+  private async signatureIsRight(token: string, key: SigningKey): Promise<boolean> {
+    const digest = createHash('sha256').update(token, 'latin1').digest('base64');
+    if (this.verified.get(digest) === true) return true;
+    try {
+      await compactVerify(token, key.publicKey, { algorithms: [key.algorithm] });
+    } catch {
+      return false;
+    }
+    this.verified.set(digest, true);
+    return true;
+  }
+}
+
+function parseHeader(token: string): ReturnType<typeof decodeProtectedHeader> | null {
+  try {
+    return decodeProtectedHeader(token);
+  } catch {
+    return null;
+  }
+}
+
+function parseClaims(token: string): AccessTokenClaims | null {
+  const [, payload = ''] = token.split('.', 2);
+  let claims: unknown;
+  try {
+    claims = JSON.parse(Buffer.from(payload, 'base64url').toString('utf8'));
+  } catch {
+    return null;
+  }
+  return isAccessTokenClaims(claims) ? claims : null;
+}
+
+function isAccessTokenClaims(value: unknown): value is AccessTokenClaims {
+  if (typeof value !== 'object' || value === null) return false;
+  const claims = value as Record<string, unknown>;
+  return (
+    ['sub', 'client_id', 'jti', 'org', 'cred'].every((name) => isUuidString(claims[name])) &&
+    ['scope', 'iss', 'gen'].every((name) => typeof claims[name] === 'string') &&
+    ['iat', 'exp'].every((name) => Number.isInteger(claims[name])) &&
+    (typeof claims['aud'] === 'string' || Array.isArray(claims['aud'])) &&
+    generationsOf(claims['gen'] as string) !== null
+  );
+}
+
+function isUuidString(value: unknown): boolean {
+  return typeof value === 'string' && isUuid(value);
+}

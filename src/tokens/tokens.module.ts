@@ -1,0 +1,34 @@
+import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { AuditModule } from '../audit/audit.module.js';
+import { KeysModule } from '../keys/keys.module.js';
+import { HttpModule } from '../platform/http/http.module.js';
+import { AuthorizationController } from './authorization.controller.js';
+import { ExpiredRevocations } from './expired-revocations.js';
+import { Introspections } from './introspections.js';
+import { MetadataController } from './metadata.controller.js';
+import { TokenIssuer } from './token-issuer.js';
+import { TokenRevocationEntity } from './token-revocation.entity.js';
+import { TokenSigner } from './token-signer.js';
+import { TokenState } from './token-state.js';
+import { TokenVerifier } from './token-verifier.js';
+import { TokensController } from './tokens.controller.js';
+import { TokensRepository } from './tokens.repository.js';
+import { TokensService } from './tokens.service.js';
+
+@Module({
+  imports: [TypeOrmModule.forFeature([TokenRevocationEntity]), HttpModule, AuditModule, KeysModule],
+  controllers: [TokensController, MetadataController, AuthorizationController],
+  providers: [
+    TokensService,
+    TokensRepository,
+    TokenIssuer,
+    TokenSigner,
+    TokenState,
+    TokenVerifier,
+    Introspections,
+    ExpiredRevocations,
+  ],
+  exports: [TokensService, TokenState, Introspections],
+})
+export class TokensModule {}
