@@ -15,6 +15,7 @@ import { loggingModule } from './platform/http/request-logging.js';
 import type { Clock } from './platform/kernel/clock.js';
 import { KernelModule } from './platform/kernel/kernel.module.js';
 import { QuotaModule } from './quota/quota.module.js';
+import { ResourcesModule } from './resources/resources.module.js';
 import { AccessTokenGuard } from './tokens/access-token.guard.js';
 import { TokensModule } from './tokens/tokens.module.js';
 
@@ -43,6 +44,7 @@ export class AppModule {
         AuditModule,
         KeysModule,
         OrganizationsModule,
+        ResourcesModule,
         AgentsModule,
         QuotaModule,
         CredentialsModule,

@@ -2,13 +2,14 @@ import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { AuditModule } from '../audit/audit.module.js';
 import { OrganizationsModule } from '../organizations/organizations.module.js';
+import { ResourcesModule } from '../resources/resources.module.js';
 import { AgentEntity } from './agent.entity.js';
 import { AgentsController } from './agents.controller.js';
 import { AgentsRepository } from './agents.repository.js';
 import { AgentsService } from './agents.service.js';
 
 @Module({
-  imports: [TypeOrmModule.forFeature([AgentEntity]), AuditModule, OrganizationsModule],
+  imports: [TypeOrmModule.forFeature([AgentEntity]), AuditModule, OrganizationsModule, ResourcesModule],
   controllers: [AgentsController],
   providers: [AgentsService, AgentsRepository],
   exports: [AgentsService],

@@ -37,13 +37,33 @@ export class AgentsRepository {
     await transaction.update(AgentEntity, { organizationId, agentId }, columns);
   }
 
-  /** Revokes every credential of an agent that is decommissioned; in the same transaction as the agent's own change. */
-  async revokeCredentials(transaction: EntityManager, agent: AgentEntity, now: Date): Promise<void> {
-    await transaction.query(
-      `UPDATE credentials SET status = 'revoked', revoked_at = $3, generation = generation + 1
-        WHERE organization_id = $1 AND agent_id = $2 AND status <> 'revoked'`,
-      [agent.organizationId, agent.agentId, now],
+  /**
+   * Takes scopes from every agent of an organization that holds one; their tokens with such a scope are dead from then
+   * on.
+   *
+   * @returns how many agents lost one
+   */
+  async takeScopes(
+    transaction: EntityManager,
+    organizationId: string,
+    scopes: readonly string[],
+    now: Date,
+  ): Promise<number> {
+    const rows = await transaction.query<{ count: string }[]>(
+      `WITH changed AS (
+        UPDATE agents a SET
+          scopes = ARRAY(SELECT u.name FROM unnest(a.scopes) WITH ORDINALITY AS u (name, i)
+            WHERE u.name <> ALL ($2::text[]) ORDER BY u.i),
+          generation = a.generation + 1,
+          scope_removals = a.scope_removals || (SELECT jsonb_object_agg(u.name, a.generation + 1)
+            FROM unnest(a.scopes) AS u (name) WHERE u.name = ANY ($2::text[])),
+          updated_at = $3
+        WHERE a.organization_id = $1 AND a.scopes && $2::text[]
+        RETURNING 1
+      ) SELECT count(*) AS count FROM changed`,
+      [organizationId, scopes, now],
     );
+    return Number(rows[0]?.count ?? 0);
   }
 
   find(

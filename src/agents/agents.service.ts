@@ -8,13 +8,15 @@ import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { pageOf, type Page } from '../platform/http/page.js';
 import type { AuditAction, AuditDetail } from '../platform/kernel/audit-event.js';
 import { Clock } from '../platform/kernel/clock.js';
-import { decodeCursor, encodeCursor } from '../platform/kernel/cursor.js';
+import { decodeCursor, encodeCursor, INSTANT } from '../platform/kernel/cursor.js';
 import { holdsAllBuiltInScopes, insufficientScope, requireBuiltInScopes } from '../platform/kernel/grants.js';
 import { isOperator, NO_ORIGIN, type Principal, type RequestOrigin } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
 import { BUILT_IN_SCOPE_NAMES, isBuiltInScope } from '../platform/kernel/scopes.js';
 import { organizationFor } from '../platform/kernel/tenancy.js';
 import { isUuid, LOWER_CASE_UUID } from '../platform/kernel/uuid.js';
+import { ResourcesService } from '../resources/resources.service.js';
+import { applyChanges, changes, killTokens, newAgent } from './agent-changes.js';
 import type { AgentEntity } from './agent.entity.js';
 import { AgentsRepository, type AgentFilter } from './agents.repository.js';
 import type { CreateAgentBody } from './dto/create-agent.body.js';
@@ -25,16 +27,30 @@ export type { AgentEntity } from './agent.entity.js';
 /** What an act on an agent does within its transaction. */
 type AgentAct<T> = (transaction: EntityManager, agent: AgentEntity) => Promise<T>;
 
+/** Ends what belongs to an agent that is decommissioned. */
+type EndOfAgent = (transaction: EntityManager, agent: AgentEntity, now: Date) => Promise<void>;
+
 /** Agent identities, the scopes they are granted, and their life from registration to decommissioning. */
 @Injectable()
 export class AgentsService {
+  private readonly endings: EndOfAgent[] = [];
+
   constructor(
     private readonly repository: AgentsRepository,
     private readonly organizations: OrganizationsService,
+    private readonly resources: ResourcesService,
     private readonly audit: AuditService,
     private readonly unitOfWork: UnitOfWork,
     private readonly clock: Clock,
-  ) {}
+  ) {
+    resources.whenScopesAreRemoved((...removal) => this.repository.takeScopes(...removal));
+    organizations.beforeSuspensionCommits((transaction) => this.requireUsableOperator(transaction));
+  }
+
+  /** Lets a room below end what belongs to an agent when it is decommissioned, in the same transaction. */
+  whenDecommissioned(end: EndOfAgent): void {
+    this.endings.push(end);
+  }
 
   /**
    * Registers an agent in the caller's organization, or, for the operator, in the one that the body names.
@@ -43,9 +59,10 @@ export class AgentsService {
    */
   async create(caller: Principal, origin: RequestOrigin, body: CreateAgentBody): Promise<AgentEntity> {
     const organizationId = organizationFor(caller, body.organizationId);
-    requireGrantable(caller, body.scopes ?? []);
+    requireBuiltInScopes(caller, body.scopes ?? []);
     return this.unitOfWork.run(async (transaction) => {
       if (!(await lockOrganization(transaction, organizationId))) throw problems.notFound;
+      await this.requireDeclared(transaction, organizationId, body.scopes ?? []);
       await this.requireRoomForAgent(transaction, organizationId);
       const agent = newAgent(organizationId, randomUUID(), body, this.clock.now());
       await this.insert(transaction, agent, caller.agentId, origin);
@@ -75,7 +92,7 @@ export class AgentsService {
     agent.scopes = [...new Set([...agent.scopes, ...BUILT_IN_SCOPE_NAMES])];
     killTokens(agent, this.clock.now());
     await this.repository.update(transaction, agent);
-    await this.repository.revokeCredentials(transaction, agent, agent.updatedAt);
+    for (const end of this.endings) await end(transaction, agent, agent.updatedAt);
     const details = { cause: 'operator_reset', secretsRevoked: true };
     await this.log(transaction, agent, 'agent.tokens_revoked', null, NO_ORIGIN, details);
     return agent;
@@ -91,8 +108,7 @@ export class AgentsService {
   ): Promise<Page<AgentEntity>> {
     const organization = organizationFor(caller, organizationId);
     const list = `agents:${organization}`;
-    const [createdAt, agentId] =
-      cursor === undefined ? [] : decodeCursor(list, cursor, [/^\d{4}-\d\d-\d\dT[\d:.]{12}Z$/, LOWER_CASE_UUID]);
+    const [createdAt, agentId] = cursor === undefined ? [] : decodeCursor(list, cursor, [INSTANT, LOWER_CASE_UUID]);
     const after = createdAt === undefined || agentId === undefined ? undefined : { createdAt, agentId };
     const found = await this.repository.list(organization, filter, after, limit + 1);
     return pageOf(found, limit, (last) => encodeCursor(list, [last.createdAt.toISOString(), last.agentId]));
@@ -116,9 +132,10 @@ export class AgentsService {
    * @throws Problem `not_found`, `insufficient_scope`, `conflict` for a decommissioned agent or the last operator
    */
   async update(caller: Principal, origin: RequestOrigin, agentId: string, body: UpdateAgentBody): Promise<AgentEntity> {
-    requireGrantable(caller, body.scopes ?? []);
+    requireBuiltInScopes(caller, body.scopes ?? []);
     return this.manage(caller, agentId, async (transaction, agent) => {
       if (agent.status === 'decommissioned') throw conflict('A decommissioned agent cannot be changed.');
+      await this.requireDeclared(transaction, agent.organizationId, body.scopes ?? []);
       const before = agent.scopes;
       applyChanges(agent, body, this.clock.now());
       await this.repository.update(transaction, agent);
@@ -134,7 +151,8 @@ export class AgentsService {
    */
   suspend(caller: Principal, origin: RequestOrigin, agentId: string): Promise<AgentEntity> {
     return this.manage(caller, agentId, async (transaction, agent) => {
-      if (agent.status !== 'active') throw conflict(`Only an active agent can be suspended; this one is ${agent.status}.`);
+      if (agent.status !== 'active')
+        throw conflict(`Only an active agent can be suspended; this one is ${agent.status}.`);
       agent.status = 'suspended';
       killTokens(agent, this.clock.now());
       await this.repository.update(transaction, agent);
@@ -173,7 +191,7 @@ export class AgentsService {
       agent.status = 'decommissioned';
       killTokens(agent, this.clock.now());
       await this.repository.update(transaction, agent);
-      await this.repository.revokeCredentials(transaction, agent, agent.updatedAt);
+      for (const end of this.endings) await end(transaction, agent, agent.updatedAt);
       await this.log(transaction, agent, 'agent.decommissioned', caller.agentId, origin);
     });
   }
@@ -228,10 +246,26 @@ export class AgentsService {
   async keepingAnOperator<T>(transaction: EntityManager, agent: AgentEntity, act: AgentAct<T>): Promise<T> {
     const wasOperator = agent.status === 'active' && holdsAllBuiltInScopes(agent.scopes);
     const result = await act(transaction, agent);
-    if (wasOperator && !(await this.repository.hasUsableOperator(transaction, this.clock.now()))) {
-      throw conflict('This would leave no usable operator: no active agent with every built-in scope and a secret.');
-    }
+    if (wasOperator) await this.requireUsableOperator(transaction);
     return result;
+  }
+
+  private async requireUsableOperator(transaction: EntityManager): Promise<void> {
+    if (await this.repository.hasUsableOperator(transaction, this.clock.now())) return;
+    throw conflict('This would leave no usable operator: no active agent with every built-in scope and a secret.');
+  }
+
+  /** Scopes that are not built-in can be granted when a resource server of the agent's organization declares them. */
+  private async requireDeclared(
+    transaction: EntityManager,
+    organizationId: string,
+    scopes: readonly string[],
+  ): Promise<void> {
+    const own = scopes.filter((scope) => !isBuiltInScope(scope));
+    if (own.length === 0) return;
+    const declared = await this.resources.declaredScopes(transaction, organizationId, own);
+    const undeclared = own.filter((scope) => !declared.has(scope));
+    if (undeclared.length > 0) throw insufficientScope(undeclared);
   }
 
   /** The organization in which the caller may reach an agent. */
@@ -273,77 +307,16 @@ export class AgentsService {
   ): Promise<void> {
     const { organizationId, agentId } = agent;
     const target = { type: 'agent', id: agentId };
-    await this.audit.append(transaction, { organizationId, action, outcome: 'success', actor, target, origin, details });
+    await this.audit.append(transaction, {
+      organizationId,
+      action,
+      outcome: 'success',
+      actor,
+      target,
+      origin,
+      details,
+    });
   }
-}
-
-/** Scopes that the caller may grant: built-in ones that its token holds. */
-function requireGrantable(caller: Principal, scopes: readonly string[]): void {
-  const foreign = scopes.filter((scope) => !isBuiltInScope(scope));
-  if (foreign.length > 0) throw insufficientScope(foreign);
-  requireBuiltInScopes(caller, scopes);
-}
-
-function newAgent(organizationId: string, agentId: string, body: CreateAgentBody, now: Date): AgentEntity {
-  return {
-    organizationId,
-    agentId,
-    name: body.name,
-    description: body.description ?? null,
-    owner: body.owner ?? null,
-    type: body.type ?? null,
-    version: body.version ?? null,
-    environment: body.environment ?? null,
-    capabilities: body.capabilities ?? [],
-    labels: body.labels ?? {},
-    scopes: body.scopes ?? [],
-    tokenTtlSeconds: body.tokenTtlSeconds ?? null,
-    status: 'active',
-    generation: 1,
-    validFromGeneration: 1,
-    scopeRemovals: {},
-    createdAt: now,
-    updatedAt: now,
-  };
-}
-
-/** Puts the members that a change names on the agent; a scope taken away kills the tokens that hold it. */
-function applyChanges(agent: AgentEntity, body: UpdateAgentBody, now: Date): void {
-  const { scopes, ...rest } = body;
-  const named = Object.entries(rest).filter(([, value]) => value !== undefined);
-  Object.assign(agent, Object.fromEntries(named), { updatedAt: now });
-  if (scopes === undefined) return;
-  const removed = agent.scopes.filter((scope) => !scopes.includes(scope));
-  agent.scopes = scopes;
-  if (removed.length === 0) return;
-  agent.generation += 1;
-  agent.scopeRemovals = {
-    ...agent.scopeRemovals,
-    ...Object.fromEntries(removed.map((scope) => [scope, agent.generation])),
-  };
-}
-
-/** Every token of an earlier generation is dead from now on. */
-function killTokens(agent: AgentEntity, now: Date): void {
-  agent.generation += 1;
-  agent.validFromGeneration = agent.generation;
-  agent.scopeRemovals = {};
-  agent.updatedAt = now;
-}
-
-function changes(
-  body: UpdateAgentBody,
-  before: readonly string[],
-  after: readonly string[],
-): Record<string, AuditDetail> {
-  return {
-    changed: Object.entries(body)
-      .filter(([, value]) => value !== undefined)
-      .map(([name]) => name)
-      .sort(),
-    scopesAdded: after.filter((scope) => !before.includes(scope)),
-    scopesRemoved: before.filter((scope) => !after.includes(scope)),
-  };
 }
 
 function conflict(detail: string) {

@@ -53,8 +53,8 @@ export class ClientAuthenticationGuard extends AuthGuard([CLIENT_SECRET_BASIC, C
   private async authenticateAlways(context: ExecutionContext, shape: (request: AuthenticatedRequest) => void) {
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
     try {
-      shape(request);
       requireOneMethod(request);
+      shape(request);
       await super.canActivate(context);
     } catch (error) {
       if (error instanceof OAuthError) this.countRefusal(error);

@@ -11,7 +11,7 @@ import { ClientAuthenticator } from './client-authenticator.js';
 /** The name of the strategy, as RFC 7591 §2 calls the method. */
 export const CLIENT_SECRET_BASIC = 'client_secret_basic';
 
-const SCHEME = /^basic +/i;
+const SCHEME = /^basic(?: +|$)/i;
 const CHALLENGE = { 'WWW-Authenticate': 'Basic realm="SentryAgent AgentIdP", charset="UTF-8"' };
 
 /** `client_secret_basic`: id and secret, each form-encoded, in an HTTP Basic header (RFC 6749 §2.3.1). */

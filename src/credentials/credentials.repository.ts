@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import { StatementPool } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import type { ScopeAudience } from '../platform/kernel/client.js';
 import { CredentialEntity, type CredentialStatus } from './credential.entity.js';
 import { SealedSecretEntity } from './sealed-secret.entity.js';
 
@@ -21,6 +22,8 @@ export interface ClientCandidate {
   readonly tokenTtlSeconds: number | null;
   /** The generations of organization, agent and credential. */
   readonly generation: string;
+  /** The resource servers of its scopes, built-in ones left out. */
+  readonly audiences: readonly ScopeAudience[];
   /** `null` where the agent has no credential with the prefix. */
   readonly credential: {
     readonly credentialId: string;
@@ -63,6 +66,7 @@ interface ClientRow {
   expires_at: Date | null;
   retires_at: Date | null;
   last_used_at: Date | null;
+  audiences: [scope: string, identifier: string, ttlSeconds: number | null][] | null;
 }
 
 const READ_CLIENTS = { name: 'read_clients', text: 'SELECT * FROM read_clients($1::uuid[], $2::text[])' };
@@ -117,6 +121,19 @@ export class CredentialsRepository {
     );
   }
 
+  /** Revokes every credential of an agent, and the tokens that they earned. */
+  async revokeAll(
+    transaction: EntityManager,
+    { organizationId, agentId }: { readonly organizationId: string; readonly agentId: string },
+    now: Date,
+  ): Promise<void> {
+    await transaction.query(
+      `UPDATE credentials SET status = 'revoked', revoked_at = $3, generation = generation + 1
+        WHERE organization_id = $1 AND agent_id = $2 AND status <> 'revoked'`,
+      [organizationId, agentId, now],
+    );
+  }
+
   find(
     transaction: EntityManager,
     organizationId: string,
@@ -147,12 +164,18 @@ export class CredentialsRepository {
     return query.getMany();
   }
 
-  /** How many credentials of an agent are not revoked. */
-  async countUnrevoked(transaction: EntityManager, organizationId: string, agentId: string): Promise<number> {
+  /** How many credentials of an agent are not revoked; one whose overlap has passed is. */
+  async countUnrevoked(
+    transaction: EntityManager,
+    organizationId: string,
+    agentId: string,
+    now: Date,
+  ): Promise<number> {
     const rows = await transaction.query<{ count: string }[]>(
       `SELECT count(*) AS count FROM credentials
-        WHERE organization_id = $1 AND agent_id = $2 AND status <> 'revoked'`,
-      [organizationId, agentId],
+        WHERE organization_id = $1 AND agent_id = $2 AND status <> 'revoked'
+          AND (retires_at IS NULL OR retires_at > $3)`,
+      [organizationId, agentId, now],
     );
     return Number(rows[0]?.count ?? 0);
   }
@@ -174,6 +197,7 @@ function toCandidate(row: ClientRow): ClientCandidate {
     scopes: row.scopes,
     tokenTtlSeconds: row.token_ttl_seconds,
     generation: `${row.organization_generation}.${row.agent_generation}.${row.credential_generation}`,
+    audiences: (row.audiences ?? []).map(([scope, identifier, ttlSeconds]) => ({ scope, identifier, ttlSeconds })),
     credential:
       row.credential_id === null
         ? null

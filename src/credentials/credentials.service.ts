@@ -6,7 +6,7 @@ import { AuditService } from '../audit/audit.service.js';
 import { pageOf, type Page } from '../platform/http/page.js';
 import type { AuditAction, AuditDetail } from '../platform/kernel/audit-event.js';
 import { Clock } from '../platform/kernel/clock.js';
-import { decodeCursor, encodeCursor } from '../platform/kernel/cursor.js';
+import { decodeCursor, encodeCursor, INSTANT } from '../platform/kernel/cursor.js';
 import { NO_ORIGIN, type Principal, type RequestOrigin } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
 import { isUuid, LOWER_CASE_UUID } from '../platform/kernel/uuid.js';
@@ -29,7 +29,9 @@ export class CredentialsService {
     private readonly hasher: SecretHasher,
     private readonly audit: AuditService,
     private readonly clock: Clock,
-  ) {}
+  ) {
+    agents.whenDecommissioned((transaction, agent, now) => this.repository.revokeAll(transaction, agent, now));
+  }
 
   /** Loads what secrets are hashed with. Called once before the service listens. */
   prepare(): Promise<void> {
@@ -86,7 +88,7 @@ export class CredentialsService {
     const agent = await this.agents.read(caller, agentId);
     const list = `credentials:${agent.agentId}`;
     const [createdAt, credentialId] =
-      cursor === undefined ? [] : decodeCursor(list, cursor, [/^\d{4}-\d\d-\d\dT[\d:.]{12}Z$/, LOWER_CASE_UUID]);
+      cursor === undefined ? [] : decodeCursor(list, cursor, [INSTANT, LOWER_CASE_UUID]);
     const after = createdAt === undefined || credentialId === undefined ? undefined : { createdAt, credentialId };
     const found = await this.repository.list(agent.organizationId, agent.agentId, after, limit + 1);
     const now = this.clock.now();
@@ -119,7 +121,7 @@ export class CredentialsService {
       }
       const overlapSeconds = body.overlapSeconds ?? 0;
       const { credential, secret } = this.newCredential(agent, old.name, old.expiresAt, generateSecret());
-      await this.requireRoom(transaction, agent);
+      if (overlapSeconds > 0) await this.requireRoom(transaction, agent);
       await this.repository.insert(transaction, credential);
       if (overlapSeconds > 0) {
         old.status = 'retiring';
@@ -205,7 +207,12 @@ export class CredentialsService {
   }
 
   private async requireRoom(transaction: EntityManager, agent: AgentEntity): Promise<void> {
-    const used = await this.repository.countUnrevoked(transaction, agent.organizationId, agent.agentId);
+    const used = await this.repository.countUnrevoked(
+      transaction,
+      agent.organizationId,
+      agent.agentId,
+      this.clock.now(),
+    );
     if (used < MAX_UNREVOKED) return;
     throw problems.limitReached
       .withDetail(`An agent may have ${MAX_UNREVOKED} secrets that are not revoked.`)

@@ -1,10 +1,18 @@
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 
-/** What an organization pays for; its limits stand in the table `tiers`. */
-export type Tier = 'free' | 'pro' | 'enterprise';
+/** What an organization pays for; the limits of each stand in the table `tiers`. */
+export const TIERS = ['free', 'pro', 'enterprise'] as const;
+export type Tier = (typeof TIERS)[number];
 
 /** Whether an organization may act. */
-export type OrganizationStatus = 'active' | 'suspended';
+export const ORGANIZATION_STATUSES = ['active', 'suspended'] as const;
+export type OrganizationStatus = (typeof ORGANIZATION_STATUSES)[number];
+
+/** PostgreSQL's bigint, as the number that every limit fits in. */
+const limit = {
+  from: (value: string | null): number | null => (value === null ? null : Number(value)),
+  to: (value: number | null): number | null => value,
+};
 
 /** A tenant. */
 @Entity({ name: 'organizations' })
@@ -31,6 +39,19 @@ export class OrganizationEntity {
   /** Counts the acts that killed all of the organization's tokens at once. */
   @Column({ type: 'integer' })
   generation!: number;
+
+  /** Limits of its own; null: the tier's. */
+  @Column({ name: 'limit_tokens_per_month', type: 'bigint', nullable: true, transformer: limit })
+  limitTokensPerMonth!: number | null;
+
+  @Column({ name: 'limit_agents', type: 'bigint', nullable: true, transformer: limit })
+  limitAgents!: number | null;
+
+  @Column({ name: 'limit_audit_retention_days', type: 'bigint', nullable: true, transformer: limit })
+  limitAuditRetentionDays!: number | null;
+
+  @Column({ name: 'limit_webhooks', type: 'bigint', nullable: true, transformer: limit })
+  limitWebhooks!: number | null;
 
   @Column({ name: 'created_at', type: 'timestamptz' })
   createdAt!: Date;

@@ -2,22 +2,50 @@ import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import type { EntityManager } from 'typeorm';
 import { AuditService } from '../audit/audit.service.js';
+import { lockOrganization } from '../platform/database/organization-lock.js';
+import { isUniqueViolation } from '../platform/database/sql-errors.js';
+import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import { pageOf, type Page } from '../platform/http/page.js';
+import type { AuditAction, AuditDetail } from '../platform/kernel/audit-event.js';
 import { Clock } from '../platform/kernel/clock.js';
-import { NO_ORIGIN } from '../platform/kernel/principal.js';
+import { decodeCursor, encodeCursor, INSTANT } from '../platform/kernel/cursor.js';
+import { NO_ORIGIN, type Principal, type RequestOrigin } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
+import { isUuid, LOWER_CASE_UUID } from '../platform/kernel/uuid.js';
+import type {
+  CreateOrganizationBody,
+  OrganizationLimitsBody,
+  UpdateOrganizationBody,
+} from './dto/organization.bodies.js';
 import type { OrganizationEntity } from './organization.entity.js';
-import { OrganizationsRepository, type OrganizationLimits } from './organizations.repository.js';
+import {
+  OrganizationsRepository,
+  SLUG_KEY,
+  type OrganizationFilter,
+  type OrganizationLimits,
+} from './organizations.repository.js';
 
 export type { Tier } from './organization.entity.js';
+
+/** Refuses an act in its transaction by throwing. */
+type ActCheck = (transaction: EntityManager) => Promise<void>;
 
 /** Tenants, their tier and their limits. */
 @Injectable()
 export class OrganizationsService {
+  private readonly suspensionChecks: ActCheck[] = [];
+
   constructor(
     private readonly repository: OrganizationsRepository,
     private readonly audit: AuditService,
+    private readonly unitOfWork: UnitOfWork,
     private readonly clock: Clock,
   ) {}
+
+  /** Lets a room below refuse the suspension of an organization, in the suspension's own transaction. */
+  beforeSuspensionCommits(check: ActCheck): void {
+    this.suspensionChecks.push(check);
+  }
 
   /**
    * The operator organization, made where there is none; replicas that start together wait for each other until the
@@ -29,20 +57,92 @@ export class OrganizationsService {
     await this.repository.lockOperatorOrganization(transaction);
     const existing = await this.repository.findOperator(transaction);
     if (existing !== null) return { organizationId: existing.organizationId, created: false };
-    const now = this.clock.now();
-    const organization: OrganizationEntity = {
-      organizationId: randomUUID(),
-      name: 'Operator',
-      slug: 'operator',
-      tier: 'enterprise',
-      status: 'active',
-      isOperator: true,
-      generation: 1,
-      createdAt: now,
-      updatedAt: now,
-    };
-    await this.insert(transaction, organization);
+    const operator = { name: 'Operator', slug: 'operator', tier: 'enterprise' as const };
+    const organization = { ...newOrganization(operator, this.clock.now()), isOperator: true };
+    await this.insert(transaction, organization, null, NO_ORIGIN);
     return { organizationId: organization.organizationId, created: true };
+  }
+
+  /**
+   * Makes an organization.
+   *
+   * @throws Problem `conflict` where the slug is taken
+   */
+  async create(caller: Principal, origin: RequestOrigin, body: CreateOrganizationBody): Promise<OrganizationEntity> {
+    const organization = newOrganization(body, this.clock.now());
+    await refusingTakenSlug(() =>
+      this.unitOfWork.run((transaction) => this.insert(transaction, organization, caller.agentId, origin)),
+    );
+    return organization;
+  }
+
+  /** One page of all organizations, newest first. */
+  async list(filter: OrganizationFilter, limit: number, cursor: string | undefined): Promise<Page<OrganizationEntity>> {
+    const [createdAt, organizationId] =
+      cursor === undefined ? [] : decodeCursor('organizations', cursor, [INSTANT, LOWER_CASE_UUID]);
+    const after = createdAt === undefined || organizationId === undefined ? undefined : { createdAt, organizationId };
+    const found = await this.repository.list(filter, after, limit + 1);
+    return pageOf(found, limit, (last) =>
+      encodeCursor('organizations', [last.createdAt.toISOString(), last.organizationId]),
+    );
+  }
+
+  /** @throws Problem `not_found` */
+  async read(organizationId: string): Promise<OrganizationEntity> {
+    const organization = isUuid(organizationId) ? await this.repository.find(organizationId.toLowerCase()) : null;
+    if (organization === null) throw problems.notFound;
+    return organization;
+  }
+
+  /**
+   * Changes an organization; tier and limits hold on the next request.
+   *
+   * @throws Problem `not_found`, `conflict` where the slug is taken
+   */
+  update(
+    caller: Principal,
+    origin: RequestOrigin,
+    organizationId: string,
+    body: UpdateOrganizationBody,
+  ): Promise<OrganizationEntity> {
+    return refusingTakenSlug(() =>
+      this.act(organizationId, async (transaction, organization) => {
+        const { name, slug, tier, limits } = body;
+        organization.name = name ?? organization.name;
+        organization.slug = slug ?? organization.slug;
+        organization.tier = tier ?? organization.tier;
+        applyLimits(organization, limits ?? {});
+        await this.write(transaction, organization, 'organization.updated', caller, origin, detailsOf(body));
+      }),
+    );
+  }
+
+  /**
+   * Suspends an organization: it gets no tokens, and those it has are dead for good.
+   *
+   * @throws Problem `not_found`, `conflict` from the wrong state or where it has the last usable operator
+   */
+  suspend(caller: Principal, origin: RequestOrigin, organizationId: string): Promise<OrganizationEntity> {
+    return this.act(organizationId, async (transaction, organization) => {
+      if (organization.status !== 'active') throw conflict('The organization is suspended already.');
+      organization.status = 'suspended';
+      organization.generation += 1;
+      await this.write(transaction, organization, 'organization.suspended', caller, origin, {});
+      for (const check of this.suspensionChecks) await check(transaction);
+    });
+  }
+
+  /**
+   * Lets a suspended organization work again. Its tokens from before stay dead.
+   *
+   * @throws Problem `not_found`, `conflict`
+   */
+  reactivate(caller: Principal, origin: RequestOrigin, organizationId: string): Promise<OrganizationEntity> {
+    return this.act(organizationId, async (transaction, organization) => {
+      if (organization.status !== 'suspended') throw conflict('The organization is not suspended.');
+      organization.status = 'active';
+      await this.write(transaction, organization, 'organization.reactivated', caller, origin, {});
+    });
   }
 
   /**
@@ -57,17 +157,120 @@ export class OrganizationsService {
     return limits;
   }
 
-  private async insert(transaction: EntityManager, organization: OrganizationEntity): Promise<void> {
-    const { organizationId, name, slug, tier } = organization;
-    await this.repository.insert(transaction, organization, this.audit.genesis(organizationId));
-    await this.audit.append(transaction, {
-      organizationId,
-      action: 'organization.created',
-      outcome: 'success',
-      actor: null,
-      target: { type: 'organization', id: organizationId },
-      origin: NO_ORIGIN,
-      details: { name, slug, tier },
+  /** Runs an act on an organization in one transaction, under its lock. */
+  private async act(
+    organizationId: string,
+    work: (transaction: EntityManager, organization: OrganizationEntity) => Promise<void>,
+  ): Promise<OrganizationEntity> {
+    if (!isUuid(organizationId)) throw problems.notFound;
+    return this.unitOfWork.run(async (transaction) => {
+      await lockOrganization(transaction, organizationId.toLowerCase());
+      const organization = await this.repository.find(organizationId.toLowerCase(), transaction);
+      if (organization === null) throw problems.notFound;
+      await work(transaction, organization);
+      return organization;
     });
   }
+
+  private async insert(
+    transaction: EntityManager,
+    organization: OrganizationEntity,
+    actor: string | null,
+    origin: RequestOrigin,
+  ): Promise<void> {
+    const { organizationId, name, slug, tier } = organization;
+    await this.repository.insert(transaction, organization, this.audit.genesis(organizationId));
+    await this.log(transaction, organizationId, 'organization.created', actor, origin, { name, slug, tier });
+  }
+
+  private async write(
+    transaction: EntityManager,
+    organization: OrganizationEntity,
+    action: AuditAction,
+    caller: Principal,
+    origin: RequestOrigin,
+    details: Record<string, AuditDetail>,
+  ): Promise<void> {
+    organization.updatedAt = this.clock.now();
+    await this.repository.update(transaction, organization);
+    await this.log(transaction, organization.organizationId, action, caller.agentId, origin, details);
+  }
+
+  private async log(
+    transaction: EntityManager,
+    organizationId: string,
+    action: AuditAction,
+    actor: string | null,
+    origin: RequestOrigin,
+    details: Record<string, AuditDetail>,
+  ): Promise<void> {
+    const target = { type: 'organization', id: organizationId };
+    await this.audit.append(transaction, {
+      organizationId,
+      action,
+      outcome: 'success',
+      actor,
+      target,
+      origin,
+      details,
+    });
+  }
+}
+
+function newOrganization(body: CreateOrganizationBody, now: Date): OrganizationEntity {
+  const organization: OrganizationEntity = {
+    organizationId: randomUUID(),
+    name: body.name,
+    slug: body.slug,
+    tier: body.tier ?? 'free',
+    status: 'active',
+    isOperator: false,
+    generation: 1,
+    limitTokensPerMonth: null,
+    limitAgents: null,
+    limitAuditRetentionDays: null,
+    limitWebhooks: null,
+    createdAt: now,
+    updatedAt: now,
+  };
+  applyLimits(organization, body.limits ?? {});
+  return organization;
+}
+
+/** Merges limits: null goes back to the tier's, a member that is left out stays. */
+function applyLimits(organization: OrganizationEntity, limits: OrganizationLimitsBody): void {
+  const { tokensPerMonth, agents, auditRetentionDays, webhooks } = limits;
+  if (tokensPerMonth !== undefined) organization.limitTokensPerMonth = tokensPerMonth;
+  if (agents !== undefined) organization.limitAgents = agents;
+  if (auditRetentionDays !== undefined) organization.limitAuditRetentionDays = auditRetentionDays;
+  if (webhooks !== undefined) organization.limitWebhooks = webhooks;
+}
+
+function detailsOf({ name, slug, tier, limits }: UpdateOrganizationBody): Record<string, AuditDetail> {
+  return {
+    ...(name === undefined ? {} : { name }),
+    ...(slug === undefined ? {} : { slug }),
+    ...(tier === undefined ? {} : { tier }),
+    ...(limits === undefined ? {} : { limits: present(limits) }),
+  };
+}
+
+function present(limits: OrganizationLimitsBody): Record<string, AuditDetail> {
+  return Object.fromEntries(
+    Object.entries(limits).filter((entry): entry is [string, number | null] => entry[1] !== undefined),
+  );
+}
+
+async function refusingTakenSlug<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    // TypeORM wraps the driver's error and copies its members.
+    if (isUniqueViolation(error, SLUG_KEY)) throw conflict('The slug is taken.');
+    throw error;
+  }
+}
+
+function conflict(detail: string) {
+  return problems.conflict.withDetail(detail);
 }

@@ -4,11 +4,14 @@ import { OrganizationsModule } from '../organizations/organizations.module.js';
 import { QuotaController } from './quota.controller.js';
 import { QuotaRepository } from './quota.repository.js';
 import { QuotaService } from './quota.service.js';
+import { UsageController } from './usage.controller.js';
+import { UsageRepository } from './usage.repository.js';
+import { UsageService } from './usage.service.js';
 
 @Module({
   imports: [OrganizationsModule, AgentsModule],
-  controllers: [QuotaController],
-  providers: [QuotaService, QuotaRepository],
+  controllers: [QuotaController, UsageController],
+  providers: [QuotaService, QuotaRepository, UsageService, UsageRepository],
   exports: [QuotaService],
 })
 export class QuotaModule {}

@@ -11,6 +11,8 @@ export interface AccessTokenClaims {
   readonly iat: number;
   /** Seconds since the Unix epoch. */
   readonly exp: number;
+  /** Seconds since the Unix epoch; no token of ours has it, but RFC 7519 §4.1.5 has it heeded. */
+  readonly nbf?: number;
   readonly iss: string;
   readonly aud: string | readonly string[];
   /** The organization. */

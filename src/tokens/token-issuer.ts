@@ -10,14 +10,9 @@ import { Clock } from '../platform/kernel/clock.js';
 import { monthOf } from '../platform/kernel/month.js';
 import type { RequestOrigin } from '../platform/kernel/principal.js';
 import type { AccessTokenClaims } from './access-token-claims.js';
+import type { Grant } from './grant.js';
 import { TokenSigner } from './token-signer.js';
 import { TokensRepository, type Issuance, type IssuanceOutcome } from './tokens.repository.js';
-
-/** What a token is to grant. */
-export interface Grant {
-  readonly scopes: readonly string[];
-  readonly audience: string;
-}
 
 /** A token that was issued, or why it was not. */
 export type IssuedToken =
@@ -62,7 +57,11 @@ export class TokenIssuer implements OnApplicationShutdown {
    */
   async issue(client: Client, grant: Grant, origin: RequestOrigin): Promise<IssuedToken> {
     const now = this.clock.now();
-    const expiresIn = Math.min(this.config.tokens.ttlSeconds, client.tokenTtlSeconds ?? Number.POSITIVE_INFINITY);
+    const expiresIn = Math.min(
+      this.config.tokens.ttlSeconds,
+      client.tokenTtlSeconds ?? Number.POSITIVE_INFINITY,
+      grant.ttlSeconds ?? Number.POSITIVE_INFINITY,
+    );
     const claims = this.claims(client, grant, now, expiresIn);
     const [token, outcome] = await Promise.all([
       this.signer.sign(claims),

@@ -13,6 +13,9 @@ const REMEMBERED_SIGNATURES = 50_000;
 /** A longer token is none of ours. */
 const MAX_TOKEN_LENGTH = 32_768;
 const ACCESS_TOKEN_TYPS: ReadonlySet<string> = new Set(['jwt', 'at+jwt']);
+/** RFC 7515 §2: base64url has no padding, no white space and no other characters; decoders forgive them. */
+const COMPACT_JWS = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
+const PRINTABLE = /^[\x20-\x7e]*$/;
 
 /**
  * Verifies what never changes about an access token: its signature, its issuer and its claims' shapes. That a signature
@@ -38,17 +41,20 @@ export class TokenVerifier {
    * @returns null for anything else, whatever is wrong with it
    */
   async verify(token: string): Promise<AccessTokenClaims | null> {
-    if (token.length > MAX_TOKEN_LENGTH) return null;
+    if (token.length > MAX_TOKEN_LENGTH || !COMPACT_JWS.test(token)) return null;
     const key = await this.keyOf(token);
     if (key === null || !(await this.signatureIsRight(token, key))) return null;
     const claims = parseClaims(token);
     if (claims === null || claims.iss !== this.config.tokens.issuer) return null;
-    return claims.exp > this.clock.nowSeconds() ? claims : null;
+    const now = this.clock.nowSeconds();
+    return claims.exp > now && (claims.nbf ?? now) <= now ? claims : null;
   }
 
   private async keyOf(token: string): Promise<SigningKey | null> {
     const header = parseHeader(token);
     if (header === null || typeof header.kid !== 'string' || typeof header.typ !== 'string') return null;
+    // RFC 7515 §4.1.11: we know no critical extension.
+    if (header.crit !== undefined) return null;
     if (!ACCESS_TOKEN_TYPS.has(header.typ.toLowerCase().replace(/^application\//, ''))) return null;
     const key = await this.keys.find(header.kid);
     return key !== null && key.algorithm === header.alg ? key : null;
@@ -57,6 +63,7 @@ export class TokenVerifier {
   private async signatureIsRight(token: string, key: SigningKey): Promise<boolean> {
     const digest = createHash('sha256').update(token, 'latin1').digest('base64');
     if (this.verified.get(digest) === true) return true;
+    if (!isCanonical(token.slice(token.lastIndexOf('.') + 1))) return false;
     try {
       await compactVerify(token, key.publicKey, { algorithms: [key.algorithm] });
     } catch {
@@ -65,6 +72,11 @@ export class TokenVerifier {
     this.verified.set(digest, true);
     return true;
   }
+}
+
+/** Whether no other text stands for the same bytes: the last character may have bits to spare (RFC 4648 §3.5). */
+function isCanonical(encoded: string): boolean {
+  return Buffer.from(encoded, 'base64url').toString('base64url') === encoded;
 }
 
 function parseHeader(token: string): ReturnType<typeof decodeProtectedHeader> | null {
@@ -91,11 +103,16 @@ function isAccessTokenClaims(value: unknown): value is AccessTokenClaims {
   const claims = value as Record<string, unknown>;
   return (
     ['sub', 'client_id', 'jti', 'org', 'cred'].every((name) => isUuidString(claims[name])) &&
-    ['scope', 'iss', 'gen'].every((name) => typeof claims[name] === 'string') &&
+    ['scope', 'iss', 'gen'].every((name) => isPrintable(claims[name])) &&
     ['iat', 'exp'].every((name) => Number.isInteger(claims[name])) &&
+    (claims['nbf'] === undefined || Number.isInteger(claims['nbf'])) &&
     (typeof claims['aud'] === 'string' || Array.isArray(claims['aud'])) &&
     generationsOf(claims['gen'] as string) !== null
   );
+}
+
+function isPrintable(value: unknown): boolean {
+  return typeof value === 'string' && PRINTABLE.test(value);
 }
 
 function isUuidString(value: unknown): boolean {

@@ -3,6 +3,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { AuditModule } from '../audit/audit.module.js';
 import { KeysModule } from '../keys/keys.module.js';
 import { HttpModule } from '../platform/http/http.module.js';
+import { ResourcesModule } from '../resources/resources.module.js';
 import { AuthorizationController } from './authorization.controller.js';
 import { ExpiredRevocations } from './expired-revocations.js';
 import { Introspections } from './introspections.js';
@@ -17,7 +18,7 @@ import { TokensRepository } from './tokens.repository.js';
 import { TokensService } from './tokens.service.js';
 
 @Module({
-  imports: [TypeOrmModule.forFeature([TokenRevocationEntity]), HttpModule, AuditModule, KeysModule],
+  imports: [TypeOrmModule.forFeature([TokenRevocationEntity]), HttpModule, AuditModule, KeysModule, ResourcesModule],
   controllers: [TokensController, MetadataController, AuthorizationController],
   providers: [
     TokensService,

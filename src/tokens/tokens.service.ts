@@ -12,9 +12,11 @@ import { oauthErrors, type OAuthError } from '../platform/kernel/oauth-error.js'
 import { insufficientScope } from '../platform/kernel/grants.js';
 import { isOperator, type Principal, type RequestOrigin } from '../platform/kernel/principal.js';
 import { OPERATOR_SCOPE } from '../platform/kernel/scopes.js';
+import { ResourcesService } from '../resources/resources.service.js';
 import type { AccessTokenClaims } from './access-token-claims.js';
 import type { IntrospectionView, TokenView } from './dto/token.views.js';
-import { TokenIssuer, type Grant, type IssuedToken } from './token-issuer.js';
+import { decideGrant, type Grant, type GrantRefusal } from './grant.js';
+import { TokenIssuer, type IssuedToken } from './token-issuer.js';
 import { requestedScopes } from './token-request.js';
 import { TokenState } from './token-state.js';
 import { TokensRepository } from './tokens.repository.js';
@@ -28,6 +30,7 @@ export class TokensService {
     private readonly issuer: TokenIssuer,
     private readonly state: TokenState,
     private readonly repository: TokensRepository,
+    private readonly resources: ResourcesService,
     private readonly audit: AuditService,
     private readonly unitOfWork: UnitOfWork,
     private readonly clock: Clock,
@@ -113,22 +116,26 @@ export class TokensService {
     if (client.organizationStatus === 'suspended') {
       return this.refuse(client, 'organization_suspended', oauthErrors.organizationSuspended, origin);
     }
-    const scopes = this.grantedScopes(client, form);
-    if (scopes === null) return this.refuse(client, 'invalid_scope', oauthErrors.invalidScope, origin);
-    const { issuer } = this.config.tokens;
-    const resources = form.all('resource');
-    if (resources.length > 1 || (resources[0] ?? issuer) !== issuer) {
-      return this.refuse(client, 'invalid_target', oauthErrors.invalidTarget, origin);
-    }
-    return { scopes, audience: issuer };
+    const grant = await this.grantFor(client, form);
+    if (grant === 'invalid_scope') return this.refuse(client, grant, oauthErrors.invalidScope, origin);
+    if (grant === 'invalid_target') return this.refuse(client, grant, oauthErrors.invalidTarget, origin);
+    return grant;
   }
 
-  /** RFC 6749 §3.3: the scopes named, or all of the agent; null where one is malformed or not the agent's. */
-  private grantedScopes(client: Client, form: OAuthForm): readonly string[] | null {
-    const requested = requestedScopes(form);
-    if (requested === 'malformed') return null;
-    if (requested === null) return client.scopes;
-    return requested.every((scope) => client.scopes.includes(scope)) ? requested : null;
+  private async grantFor(client: Client, form: OAuthForm): Promise<Grant | GrantRefusal> {
+    const scopes = requestedScopes(form);
+    if (scopes === 'malformed') return 'invalid_scope';
+    const [resource = null, ...others] = form.all('resource');
+    if (others.length > 0) return 'invalid_target';
+    const { issuer } = this.config.tokens;
+    return decideGrant(client, { scopes, resource }, issuer, await this.isKnown(client, resource));
+  }
+
+  /** Whether a resource is our own API or a resource server of the client's organization. */
+  private async isKnown(client: Client, resource: string | null): Promise<boolean> {
+    if (resource === null || resource === this.config.tokens.issuer) return true;
+    if (client.audiences.some(({ identifier }) => identifier === resource)) return true;
+    return this.resources.exists(client.organizationId, resource);
   }
 
   /** Turns what the commit decided into the refusal of RFC 6749 §5.2. */

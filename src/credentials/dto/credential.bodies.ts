@@ -1,5 +1,6 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
-import { IsIn, IsInt, IsISO8601, IsOptional, IsString, Max, MaxLength, Min, MinLength } from 'class-validator';
+import { IsIn, IsInt, IsOptional, IsString, Max, MaxLength, Min, MinLength } from 'class-validator';
+import { IsInstant } from '../../platform/http/validators.js';
 
 /** The longest overlap of a rotation: seven days, in seconds. */
 const MAX_OVERLAP_SECONDS = 604_800;
@@ -15,7 +16,7 @@ export class CreateCredentialBody {
 
   @ApiPropertyOptional({ type: String, nullable: true, format: 'date-time', description: 'Never, unless given.' })
   @IsOptional()
-  @IsISO8601({ strict: true, strictSeparator: true })
+  @IsInstant()
   expiresAt?: string | null;
 }
 

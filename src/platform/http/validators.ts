@@ -6,6 +6,13 @@ const MAX_LABELS = 64;
 const LABEL_KEY = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/;
 const MAX_LABEL_VALUE = 256;
 
+/** RFC 3339 with an offset, or a date alone; PostgreSQL has no year 0. */
+const INSTANT = /^(?!0000)(\d{4})-(\d\d)-(\d\d)(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d))?$/;
+
+const MAX_IDENTIFIER = 512;
+/** A scheme and a part after it, of the characters of RFC 3986 §2 without `#`, percent signs only as encodings. */
+const ABSOLUTE_URI = /^[A-Za-z][A-Za-z0-9+.-]*:(?:[A-Za-z0-9._~:/?[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+$/;
+
 /** The member may be left out, but not be null: `@IsOptional()` accepts both. */
 export function MayBeOmitted(): PropertyDecorator {
   return ValidateIf((_object: object, value: unknown) => value !== undefined);
@@ -40,6 +47,48 @@ export function IsScopeToken(options?: ValidationOptions): PropertyDecorator {
     },
     options,
   );
+}
+
+/** An absolute URI without a fragment (RFC 3986 §4.3, RFC 8707 §2) of at most 512 characters. */
+export function IsResourceIdentifier(options?: ValidationOptions): PropertyDecorator {
+  return ValidateBy(
+    {
+      name: 'isResourceIdentifier',
+      validator: {
+        validate: (value) => typeof value === 'string' && isResourceIdentifier(value),
+        defaultMessage: () => `must be an absolute URI without fragment of at most ${MAX_IDENTIFIER} characters`,
+      },
+    },
+    options,
+  );
+}
+
+/** ASCII only, as a URI is: an identifier has one Unicode form. */
+function isResourceIdentifier(value: string): boolean {
+  return value.length <= MAX_IDENTIFIER && ABSOLUTE_URI.test(value) && URL.canParse(value);
+}
+
+/** An instant of RFC 3339, or a date, which is its first instant in UTC. A time of unknown offset is refused. */
+export function IsInstant(options?: ValidationOptions): PropertyDecorator {
+  return ValidateBy(
+    {
+      name: 'isInstant',
+      validator: {
+        validate: isInstant,
+        defaultMessage: () => 'must be an instant such as 2026-11-22T10:00:00Z',
+      },
+    },
+    options,
+  );
+}
+
+function isInstant(value: unknown): boolean {
+  const match = typeof value === 'string' ? INSTANT.exec(value) : null;
+  if (match === null) return false;
+  const [text, year, month, day] = match;
+  // `Date.parse` takes February 30.
+  const date = new Date(Date.UTC(Number(year), Number(month) - 1, Number(day)));
+  return date.getUTCMonth() + 1 === Number(month) && !Number.isNaN(Date.parse(text));
 }
 
 function isLabels(value: unknown): boolean {

@@ -1,5 +1,14 @@
 import type { Principal } from './principal.js';
 
+/** The resource server that a scope of an agent belongs to. */
+export interface ScopeAudience {
+  readonly scope: string;
+  /** The `aud` of tokens with the scope. */
+  readonly identifier: string;
+  /** The longest lifetime of tokens for it, in seconds. */
+  readonly ttlSeconds: number | null;
+}
+
 /** A client that has authenticated itself (RFC 6749 §2.3), with the state that was read while it did. */
 export interface Client {
   readonly agentId: string;
@@ -8,6 +17,8 @@ export interface Client {
   readonly agentStatus: 'active' | 'suspended' | 'decommissioned';
   readonly organizationStatus: 'active' | 'suspended';
   readonly scopes: readonly string[];
+  /** The resource servers of its scopes; those that are not here are built-in. */
+  readonly audiences: readonly ScopeAudience[];
   /** The agent's own limit on the lifetime of its tokens, in seconds. */
   readonly tokenTtlSeconds: number | null;
   /** What its tokens carry as `gen`: the generations of organization, agent and credential. */

@@ -1,5 +1,20 @@
 import { problems } from './problem.js';
 
+/** What a member of a position must look like; a pattern is one. */
+export interface CursorShape {
+  test(member: string): boolean;
+}
+
+const CANONICAL_INSTANT = /^(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+
+/** An instant as `toISOString()` renders it, of a day that there is: PostgreSQL takes no other. */
+export const INSTANT: CursorShape = {
+  test: (member) => {
+    const instant = new Date(CANONICAL_INSTANT.test(member) ? member : Number.NaN);
+    return !Number.isNaN(instant.getTime()) && instant.toISOString() === member;
+  },
+};
+
 /**
  * Renders the place where the next page of a list begins.
  *
@@ -15,11 +30,11 @@ export function encodeCursor(list: string, position: readonly string[]): string 
  *
  * @param list the list that is asked for, its tenant included
  * @param cursor what the caller sent
- * @param shapes one pattern for each member of the position
+ * @param shapes one shape for each member of the position
  * @returns the position that `encodeCursor` was given
  * @throws Problem `validation_failed` for anything that is no cursor of this very list
  */
-export function decodeCursor(list: string, cursor: string, shapes: readonly RegExp[]): string[] {
+export function decodeCursor(list: string, cursor: string, shapes: readonly CursorShape[]): string[] {
   const parts = parse(cursor);
   const fits =
     Array.isArray(parts) &&

@@ -13,11 +13,15 @@ export function requireBuiltInScopes(principal: Principal, scopes: readonly stri
   if (missing.length > 0) throw insufficientScope(missing);
 }
 
+/** How many scopes a refusal names: all built-in ones, and no more than fit into the header that clients take. */
+const MAX_NAMED_SCOPES = 16;
+
 /** The refusal of RFC 6750 §3.1 that names the scopes a token lacks. */
 export function insufficientScope(scopes: readonly string[]): Problem {
+  const named = scopes.slice(0, MAX_NAMED_SCOPES).join(' ');
   return problems.insufficientScope
-    .withDetail(`This takes an access token with the scope ${scopes.join(' ')}.`)
-    .withHeaders({ 'WWW-Authenticate': `Bearer error="insufficient_scope", scope="${scopes.join(' ')}"` });
+    .withDetail(`This takes an access token with the scope ${named}.`)
+    .withHeaders({ 'WWW-Authenticate': `Bearer error="insufficient_scope", scope="${named}"` });
 }
 
 /** Whether an agent with `scopes` is a platform operator in full: it holds every built-in scope. */

@@ -15,7 +15,8 @@ export class TokenPath1764000000002 implements MigrationInterface {
 
 /**
  * Reads agent, organization and the credentials with a prefix for each pair of agent and prefix; one row a credential,
- * one row without a credential where the agent has none with that prefix, none where there is no such agent.
+ * one row without a credential where the agent has none with that prefix, none where there is no such agent. With it
+ * come the audiences of the agent's scopes, `[[scope, identifier, lifetime], …]`, null where all are built-in.
  *
  * Plans are pinned to index lookups: with a table's statistics missing or old, a join with `unnest` may otherwise scan
  * the table.
@@ -26,7 +27,7 @@ RETURNS TABLE (
   ordinal integer, organization_id uuid, organization_status text, organization_generation integer,
   agent_id uuid, agent_status text, agent_generation integer, scopes text[], token_ttl_seconds integer,
   credential_id uuid, credential_status text, credential_generation integer, secret_hash bytea,
-  expires_at timestamptz, retires_at timestamptz, last_used_at timestamptz
+  expires_at timestamptz, retires_at timestamptz, last_used_at timestamptz, audiences jsonb
 )
 LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan
@@ -38,7 +39,11 @@ BEGIN
   RETURN QUERY
     SELECT t.ordinal::integer, o.organization_id, o.status, o.generation,
         a.agent_id, a.status, a.generation, a.scopes, a.token_ttl_seconds,
-        c.credential_id, c.status, c.generation, c.secret_hash, c.expires_at, c.retires_at, c.last_used_at
+        c.credential_id, c.status, c.generation, c.secret_hash, c.expires_at, c.retires_at, c.last_used_at,
+        (SELECT jsonb_agg(jsonb_build_array(s.name, r.identifier, r.token_ttl_seconds))
+          FROM unnest(a.scopes) AS u (name)
+          JOIN resource_scopes s ON s.organization_id = a.organization_id AND s.name = u.name
+          JOIN resource_servers r ON r.organization_id = s.organization_id AND r.resource_id = s.resource_id)
       FROM unnest(p_agents, p_prefixes) WITH ORDINALITY AS t (agent, prefix, ordinal)
       JOIN agents a ON a.agent_id = t.agent
       JOIN organizations o ON o.organization_id = a.organization_id

@@ -1,0 +1,17 @@
+import { ApiPropertyOptional } from '@nestjs/swagger';
+import { IsIn, IsOptional } from 'class-validator';
+import { PageQuery } from '../../platform/http/page.js';
+import { ORGANIZATION_STATUSES, TIERS, type OrganizationStatus, type Tier } from '../organization.entity.js';
+
+/** The filters of the list of organizations. */
+export class ListOrganizationsQuery extends PageQuery {
+  @ApiPropertyOptional({ enum: ORGANIZATION_STATUSES })
+  @IsOptional()
+  @IsIn(ORGANIZATION_STATUSES)
+  status?: OrganizationStatus;
+
+  @ApiPropertyOptional({ enum: TIERS })
+  @IsOptional()
+  @IsIn(TIERS)
+  tier?: Tier;
+}
