@@ -20,6 +20,8 @@ export interface AuditFilter {
 export interface ChainHead {
   readonly sequence: number;
   readonly hash: string;
+  /** The first event that stands outside the chain, after its head or before 1, where there is one: nobody appended it. */
+  readonly stray?: number;
 }
 
 const APPEND = {
@@ -70,8 +72,8 @@ export class AuditRepository {
     }
     if (filter.action !== undefined) query.andWhere('event.action = :action', { action: filter.action });
     if (filter.outcome !== undefined) query.andWhere('event.outcome = :outcome', { outcome: filter.outcome });
-    if (filter.from !== undefined) query.andWhere('event.occurred_at >= :from', { from: filter.from });
-    if (filter.to !== undefined) query.andWhere('event.occurred_at < :to', { to: filter.to });
+    if (filter.from !== undefined) query.andWhere('event.occurred_at >= :from', { from: new Date(filter.from) });
+    if (filter.to !== undefined) query.andWhere('event.occurred_at < :to', { to: new Date(filter.to) });
     return (await query.getMany()).map(toChainedEvent);
   }
 
@@ -100,12 +102,18 @@ export class AuditRepository {
 
   /** The head of the chain as its ledger has it. */
   async head(organizationId: string): Promise<ChainHead | null> {
-    const rows = await this.unitOfWork.reader.query<{ sequence: string; head_hash: Buffer }[]>(
-      'SELECT sequence, head_hash FROM organization_ledgers WHERE organization_id = $1',
+    // One statement, so that head and events are of the same instant.
+    const rows = await this.unitOfWork.reader.query<{ sequence: string; head_hash: Buffer; stray: string | null }[]>(
+      `SELECT l.sequence, l.head_hash, least(
+          (SELECT min(e.sequence) FROM audit_events e WHERE e.organization_id = $1 AND e.sequence < 1),
+          (SELECT min(e.sequence) FROM audit_events e WHERE e.organization_id = $1 AND e.sequence > l.sequence)) AS stray
+        FROM organization_ledgers l WHERE l.organization_id = $1`,
       [organizationId],
     );
     const row = rows[0];
-    return row === undefined ? null : { sequence: Number(row.sequence), hash: row.head_hash.toString('hex') };
+    if (row === undefined) return null;
+    const stray = row.stray === null ? {} : { stray: Number(row.stray) };
+    return { sequence: Number(row.sequence), hash: row.head_hash.toString('hex'), ...stray };
   }
 }
 

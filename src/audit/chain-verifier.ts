@@ -76,5 +76,6 @@ export async function verifyChain(
     }
   }
   if (last === head.sequence && previous !== head.hash) return verdict(last, 'head_mismatch');
+  if (last === head.sequence && head.stray !== undefined) return verdict(head.stray, 'head_mismatch');
   return verdict(null);
 }

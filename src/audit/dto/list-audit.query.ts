@@ -1,7 +1,13 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
-import { IsIn, IsISO8601, IsOptional, IsUUID } from 'class-validator';
+import { IsIn, IsOptional, IsUUID } from 'class-validator';
 import { PageQuery } from '../../platform/http/page.js';
-import { AUDIT_ACTIONS, AUDIT_OUTCOMES, type AuditAction, type AuditOutcome } from '../../platform/kernel/audit-event.js';
+import { IsInstant } from '../../platform/http/validators.js';
+import {
+  AUDIT_ACTIONS,
+  AUDIT_OUTCOMES,
+  type AuditAction,
+  type AuditOutcome,
+} from '../../platform/kernel/audit-event.js';
 
 /** The filters of the audit log. */
 export class ListAuditQuery extends PageQuery {
@@ -22,12 +28,12 @@ export class ListAuditQuery extends PageQuery {
 
   @ApiPropertyOptional({ format: 'date-time', description: 'The first instant that counts.' })
   @IsOptional()
-  @IsISO8601({ strict: true, strictSeparator: true })
+  @IsInstant()
   from?: string;
 
   @ApiPropertyOptional({ format: 'date-time', description: 'The first instant that no longer counts.' })
   @IsOptional()
-  @IsISO8601({ strict: true, strictSeparator: true })
+  @IsInstant()
   to?: string;
 
   @ApiPropertyOptional({ format: 'uuid', description: 'Another organization; only for the operator.' })

@@ -60,9 +60,10 @@ export class GroupCommit<Item, Result> {
 
   private async flushAlone(item: Item): Promise<Settled<Result>> {
     try {
-      const [result] = await this.flush([item]);
-      if (result === undefined) throw new Error('a flush gave no result for its item');
-      return { result };
+      const results = await this.flush([item]);
+      // Not the result itself is asked: it may be undefined where a flush has nothing to say.
+      if (results.length !== 1) throw new Error('a flush gave no result for its item');
+      return { result: results[0] as Result };
     } catch (error) {
       return { error };
     }
