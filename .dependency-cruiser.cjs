@@ -15,6 +15,7 @@ const FEATURES = [
   'credentials',
   'tokens',
   'webhooks',
+  'operator',
   'cli',
 ];
 

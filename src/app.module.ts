@@ -3,7 +3,7 @@ import { APP_GUARD } from '@nestjs/core';
 import { ScheduleModule } from '@nestjs/schedule';
 import { AgentsModule } from './agents/agents.module.js';
 import { AuditModule } from './audit/audit.module.js';
-import { OperatorModule } from './cli/operator.module.js';
+import { OperatorModule } from './operator/operator.module.js';
 import { ClientAuthenticationGuard } from './credentials/client-authentication.guard.js';
 import { CredentialsModule } from './credentials/credentials.module.js';
 import { KeysModule } from './keys/keys.module.js';

@@ -1,6 +1,6 @@
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { createApp } from './app.js';
-import { OperatorService, type OperatorCredentials } from './cli/operator.service.js';
+import { OperatorService, type OperatorCredentials } from './operator/operator.service.js';
 import type { Config } from './platform/config/config.js';
 import { openDatabase, type OpenDatabase } from './platform/database/open-database.js';
 import { Readiness } from './platform/http/readiness.js';

@@ -6,7 +6,7 @@ import type { Config } from '../platform/config/config.js';
 import { openDatabase, type OpenDatabase } from '../platform/database/open-database.js';
 import { SystemClock } from '../platform/kernel/clock.js';
 import { loadConfigOrExit, startFailure } from '../start-up.js';
-import { OperatorService } from './operator.service.js';
+import { OperatorService } from '../operator/operator.service.js';
 
 /** A command: what it does for people, and how. */
 interface Command {

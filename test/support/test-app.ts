@@ -1,7 +1,7 @@
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { createServer, type AddressInfo } from 'node:net';
 import { createApp } from '../../src/app.js';
-import { OperatorService } from '../../src/cli/operator.service.js';
+import { OperatorService } from '../../src/operator/operator.service.js';
 import { loadConfig } from '../../src/platform/config/load-config.js';
 import type { Clock } from '../../src/platform/kernel/clock.js';
 import { Api } from './api.js';
