@@ -29,8 +29,9 @@ try {
   });
   const { servingUrl, masterKey } = database;
   app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl });
-  const operator = await app.get(OperatorService).ensure(config.bootstrap);
+  // In this order: the secret of an operator is printed once, so nothing may fail between its making and its printing.
   await app.listen({ host: config.http.host, port: config.http.port });
+  const operator = await app.get(OperatorService).ensure(config.bootstrap);
   greet(config, await app.getUrl(), operator);
 } catch (error) {
   const { message, exitCode } = startFailure(error);
@@ -62,6 +63,10 @@ function greet({ bootstrap, tokens }: Config, url: string, operator: OperatorCre
     return;
   }
   const { clientId, clientSecret } = operator;
+  if (bootstrap !== null) {
+    say(`The first operator agent was made: ${clientId}, with the secret of BOOTSTRAP_CLIENT_SECRET.`);
+    return;
+  }
   say(`
 The first operator agent was made. Its secret is shown this once:
 

@@ -10,6 +10,7 @@ import { CreateAgentBody } from './dto/create-agent.body.js';
 import { ListAgentsQuery } from './dto/list-agents.query.js';
 import { UpdateAgentBody } from './dto/update-agent.body.js';
 
+/** Agent identities over HTTP: register, read, change, suspend, decommission. */
 @ApiTags('Agents')
 @Controller('agents')
 export class AgentsController {

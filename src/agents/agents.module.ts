@@ -8,6 +8,7 @@ import { AgentsController } from './agents.controller.js';
 import { AgentsRepository } from './agents.repository.js';
 import { AgentsService } from './agents.service.js';
 
+/** Agent identities. */
 @Module({
   imports: [TypeOrmModule.forFeature([AgentEntity]), AuditModule, OrganizationsModule, ResourcesModule],
   controllers: [AgentsController],

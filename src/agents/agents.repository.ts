@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
-import { BUILT_IN_SCOPE_NAMES } from '../platform/kernel/scopes.js';
+import { BUILT_IN_SCOPE_NAMES, OPERATOR_SCOPE } from '../platform/kernel/scopes.js';
 import { AgentEntity, type AgentEnvironment, type AgentStatus } from './agent.entity.js';
 
 /** What a list of agents may be narrowed by. */
@@ -115,7 +115,7 @@ export class AgentsRepository {
     return transaction
       .createQueryBuilder(AgentEntity, 'agent')
       .where('agent.organization_id = :organizationId', { organizationId })
-      .andWhere("'admin:orgs' = ANY (agent.scopes) AND agent.status <> 'decommissioned'")
+      .andWhere(`'${OPERATOR_SCOPE}' = ANY (agent.scopes) AND agent.status <> 'decommissioned'`)
       .orderBy('agent.created_at', 'ASC')
       .limit(1)
       .getOne();
@@ -143,7 +143,7 @@ export class AgentsRepository {
           JOIN organizations o ON o.organization_id = a.organization_id AND o.status = 'active'
           JOIN credentials c ON c.organization_id = a.organization_id AND c.agent_id = a.agent_id
             AND c.status = 'active' AND (c.expires_at IS NULL OR c.expires_at > $2)
-          WHERE 'admin:orgs' = ANY (a.scopes) AND a.scopes @> $1::text[] AND a.status = 'active'
+          WHERE '${OPERATOR_SCOPE}' = ANY (a.scopes) AND a.scopes @> $1::text[] AND a.status = 'active'
       ) AS usable`,
       [[...BUILT_IN_SCOPE_NAMES], now],
     );

@@ -244,9 +244,11 @@ export class AgentsService {
    * @throws Problem `conflict`
    */
   async keepingAnOperator<T>(transaction: EntityManager, agent: AgentEntity, act: AgentAct<T>): Promise<T> {
-    const wasOperator = agent.status === 'active' && holdsAllBuiltInScopes(agent.scopes);
+    const isOperatorAgent = agent.status === 'active' && holdsAllBuiltInScopes(agent.scopes);
+    // Where none is usable already, as when the last secret has expired, the act is not what leaves none.
+    const guarded = isOperatorAgent && (await this.repository.hasUsableOperator(transaction, this.clock.now()));
     const result = await act(transaction, agent);
-    if (wasOperator) await this.requireUsableOperator(transaction);
+    if (guarded) await this.requireUsableOperator(transaction);
     return result;
   }
 

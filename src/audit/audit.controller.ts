@@ -11,6 +11,7 @@ import { ChainVerdictView } from './dto/chain-verdict.view.js';
 import { ListAuditQuery } from './dto/list-audit.query.js';
 import { VerifyAuditQuery } from './dto/verify-audit.query.js';
 
+/** The audit log over HTTP: search, read, verify. */
 @ApiTags('Audit')
 @Controller('audit')
 @RequireScopes('audit:read')

@@ -6,6 +6,7 @@ import { AuditController } from './audit.controller.js';
 import { AuditRepository } from './audit.repository.js';
 import { AuditService } from './audit.service.js';
 
+/** The audit log. */
 @Module({
   imports: [TypeOrmModule.forFeature([AuditEventEntity]), HttpModule],
   controllers: [AuditController],

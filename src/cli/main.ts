@@ -39,9 +39,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   },
 };
 
-const { positionals } = parseArgs({ allowPositionals: true });
-const command = COMMANDS[positionals[0] ?? ''];
-if (command === undefined || positionals.length > 1) {
+const { positionals, values } = parseArgs({ allowPositionals: true, strict: false });
+const [asked = ''] = positionals;
+const command = Object.hasOwn(COMMANDS, asked) ? COMMANDS[asked] : undefined;
+if (command === undefined || positionals.length > 1 || Object.keys(values).length > 0) {
   console.error('Usage: npm run cli -- <command>\n');
   for (const [name, { summary }] of Object.entries(COMMANDS)) console.error(`  ${name.padEnd(16)}${summary}`);
   process.exit(64);

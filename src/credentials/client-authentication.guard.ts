@@ -1,14 +1,16 @@
 import { Injectable, type ExecutionContext } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import { AuthGuard } from '@nestjs/passport';
+import { randomUUID } from 'node:crypto';
+import passport, { type Strategy } from 'passport';
 import { Metrics } from '../platform/http/metrics.js';
 import { formOf } from '../platform/http/oauth-form.js';
 import { ACCESS, type Access, type AuthenticatedRequest } from '../platform/kernel/access.js';
 import { isActive, principalOf, type Client } from '../platform/kernel/client.js';
 import { OAuthError, oauthErrors } from '../platform/kernel/oauth-error.js';
 import { insufficientScope } from '../platform/kernel/grants.js';
-import { CLIENT_SECRET_BASIC, usesBasic } from './client-secret-basic.strategy.js';
-import { CLIENT_SECRET_POST } from './client-secret-post.strategy.js';
+import { CLIENT_SECRET_BASIC, ClientSecretBasicStrategy, usesBasic } from './client-secret-basic.strategy.js';
+import { CLIENT_SECRET_POST, ClientSecretPostStrategy } from './client-secret-post.strategy.js';
 
 const twoMethods = oauthErrors.invalidRequest.withDescription(
   'The request uses more than one way of authenticating the client.',
@@ -20,12 +22,17 @@ const twoMethods = oauthErrors.invalidRequest.withDescription(
  * decides.
  */
 @Injectable()
-export class ClientAuthenticationGuard extends AuthGuard([CLIENT_SECRET_BASIC, CLIENT_SECRET_POST]) {
+export class ClientAuthenticationGuard extends AuthGuard() {
   constructor(
     private readonly reflector: Reflector,
     private readonly metrics: Metrics,
+    basic: ClientSecretBasicStrategy,
+    post: ClientSecretPostStrategy,
   ) {
-    super({ property: 'client' });
+    super({
+      property: 'client',
+      defaultStrategy: [ownName(CLIENT_SECRET_BASIC, basic), ownName(CLIENT_SECRET_POST, post)],
+    });
   }
 
   override async canActivate(context: ExecutionContext): Promise<boolean> {
@@ -81,6 +88,16 @@ export class ClientAuthenticationGuard extends AuthGuard([CLIENT_SECRET_BASIC, C
       this.metrics.tokenRefused(error);
     }
   }
+}
+
+/**
+ * Gives a strategy a name of its own. Passport keeps strategies by name for the whole process, and the last one wins: of
+ * several applications in one process each would authenticate clients with the database of the last.
+ */
+function ownName(method: string, strategy: Strategy): string {
+  const name = `${method}:${randomUUID()}`;
+  passport.use(name, strategy);
+  return name;
 }
 
 /** RFC 6749 §2.3: a client must not use more than one way of authenticating in one request. */

@@ -15,6 +15,7 @@ import { CredentialsService } from './credentials.service.js';
 import { CreateCredentialBody, RevokeCredentialQuery, RotateCredentialBody } from './dto/credential.bodies.js';
 import { CredentialPage, IssuedCredentialView } from './dto/credential.view.js';
 
+/** The client secrets of an agent over HTTP: make, list, rotate, revoke. */
 @ApiTags('Credentials')
 @Controller('agents/:agentId/credentials')
 export class CredentialsController {

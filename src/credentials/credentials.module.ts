@@ -15,6 +15,7 @@ import { LastUse } from './last-use.js';
 import { SealedSecretEntity } from './sealed-secret.entity.js';
 import { SecretHasher } from './secret-hasher.js';
 
+/** Credentials, and the authentication of clients by them. */
 @Module({
   imports: [
     TypeOrmModule.forFeature([CredentialEntity, SealedSecretEntity]),
@@ -33,6 +34,6 @@ import { SecretHasher } from './secret-hasher.js';
     ClientSecretBasicStrategy,
     ClientSecretPostStrategy,
   ],
-  exports: [CredentialsService],
+  exports: [CredentialsService, ClientSecretBasicStrategy, ClientSecretPostStrategy],
 })
 export class CredentialsModule {}

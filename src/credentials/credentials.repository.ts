@@ -71,11 +71,20 @@ interface ClientRow {
 
 const READ_CLIENTS = { name: 'read_clients', text: 'SELECT * FROM read_clients($1::uuid[], $2::text[])' };
 
+/** Rows that somebody holds are skipped: a note of use waits for nobody, so it can never be part of a deadlock. */
 const RECORD_USES = {
   name: 'record_credential_uses',
-  text: `UPDATE credentials c SET last_used_at = greatest(c.last_used_at, u.used_at)
-    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[]) AS u (organization, agent, credential, used_at)
-    WHERE c.organization_id = u.organization AND c.agent_id = u.agent AND c.credential_id = u.credential`,
+  text: `WITH used AS (
+      SELECT c.organization_id, c.agent_id, c.credential_id, u.used_at
+        FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[])
+          AS u (organization, agent, credential, used_at)
+        JOIN credentials c ON c.organization_id = u.organization AND c.agent_id = u.agent
+          AND c.credential_id = u.credential
+        FOR UPDATE OF c SKIP LOCKED
+    )
+    UPDATE credentials c SET last_used_at = greatest(c.last_used_at, used.used_at) FROM used
+      WHERE c.organization_id = used.organization_id AND c.agent_id = used.agent_id
+        AND c.credential_id = used.credential_id`,
 };
 
 /** All SQL on credentials. */

@@ -6,6 +6,7 @@ import { Public } from '../platform/kernel/access.js';
 import { JwksView } from './dto/jwks.view.js';
 import { KeysService } from './keys.service.js';
 
+/** Publishes the JWK Set (RFC 7517 §5) for those who verify our tokens. */
 @ApiTags('Discovery')
 @Controller('.well-known')
 export class JwksController {

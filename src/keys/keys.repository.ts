@@ -31,6 +31,14 @@ export class KeysRepository {
     return this.unitOfWork.reader.find(SigningKeyEntity, { order: { createdAt: 'DESC', kid: 'DESC' } });
   }
 
+  /** The organization in whose chain acts on keys stand; null before it is made. */
+  async operatorOrganization(transaction: EntityManager): Promise<string | null> {
+    const rows = await transaction.query<{ organization_id: string }[]>(
+      'SELECT organization_id FROM organizations WHERE is_operator',
+    );
+    return rows[0]?.organization_id ?? null;
+  }
+
   async insert(transaction: EntityManager, key: SigningKeyEntity): Promise<void> {
     await transaction.insert(SigningKeyEntity, key as never);
   }

@@ -1,11 +1,20 @@
 import { Injectable } from '@nestjs/common';
+import type { EntityManager } from 'typeorm';
+import { AuditService } from '../audit/audit.service.js';
 import { Config, type SigningAlgorithm } from '../platform/config/config.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { Clock } from '../platform/kernel/clock.js';
+import { NO_ORIGIN } from '../platform/kernel/principal.js';
 import { Sealer } from '../platform/kernel/sealer.js';
 import { KeysRepository } from './keys.repository.js';
 import type { SigningKeyEntity, SigningKeyPhase } from './signing-key.entity.js';
-import { exportPrivateKey, generateSigningKey, parseSigningKey, type PublicJwk, type SigningKey } from './signing-key.js';
+import {
+  exportPrivateKey,
+  generateSigningKey,
+  parseSigningKey,
+  type PublicJwk,
+  type SigningKey,
+} from './signing-key.js';
 
 export type { PublicJwk, SigningKey } from './signing-key.js';
 
@@ -30,6 +39,7 @@ export class KeysService {
   constructor(
     private readonly repository: KeysRepository,
     private readonly unitOfWork: UnitOfWork,
+    private readonly audit: AuditService,
     private readonly sealer: Sealer,
     private readonly clock: Clock,
     private readonly config: Config,
@@ -49,8 +59,10 @@ export class KeysService {
       const active = stored.find(({ phase }) => phase === 'active');
       if (active?.algorithm === signingAlgorithm) return;
       const now = this.clock.now();
+      const key = await this.newKey(signingAlgorithm, now);
       if (active !== undefined) await this.repository.retire(transaction, active.kid, now);
-      await this.repository.insert(transaction, await this.newKey(signingAlgorithm, now));
+      await this.repository.insert(transaction, key);
+      await this.log(transaction, key, active?.kid ?? null);
     });
     await this.load();
   }
@@ -84,6 +96,21 @@ export class KeysService {
   async list(): Promise<SigningKeySummary[]> {
     const keys = await this.repository.all();
     return keys.map(({ kid, algorithm, phase, createdAt }) => ({ kid, algorithm, phase, createdAt }));
+  }
+
+  /** What concerns the platform stands in the operator organization's chain. The very first key is older than that. */
+  private async log(transaction: EntityManager, key: SigningKeyEntity, retiredKid: string | null): Promise<void> {
+    const organizationId = await this.repository.operatorOrganization(transaction);
+    if (organizationId === null) return;
+    await this.audit.append(transaction, {
+      organizationId,
+      action: 'key.rotated',
+      outcome: 'success',
+      actor: null,
+      target: { type: 'key', id: key.kid },
+      origin: NO_ORIGIN,
+      details: { algorithm: key.algorithm, retiredKid },
+    });
   }
 
   private async load(): Promise<void> {

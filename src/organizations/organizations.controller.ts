@@ -9,6 +9,7 @@ import { CreateOrganizationBody, UpdateOrganizationBody } from './dto/organizati
 import { OrganizationPage, OrganizationView } from './dto/organization.view.js';
 import { OrganizationsService } from './organizations.service.js';
 
+/** Organizations over HTTP, for the platform operator. */
 @ApiTags('Organizations')
 @Controller('organizations')
 @RequireScopes('admin:orgs')

@@ -8,6 +8,7 @@ import { QuotaQuery } from './dto/quota.query.js';
 import { QuotaView } from './dto/quota.view.js';
 import { QuotaService } from './quota.service.js';
 
+/** The caller's limits and usage over HTTP. */
 @ApiTags('Quota')
 @Controller('quota')
 export class QuotaController {

@@ -8,6 +8,7 @@ import { UsageController } from './usage.controller.js';
 import { UsageRepository } from './usage.repository.js';
 import { UsageService } from './usage.service.js';
 
+/** Limits and usage of organizations. */
 @Module({
   imports: [OrganizationsModule, AgentsModule],
   controllers: [QuotaController, UsageController],

@@ -6,6 +6,7 @@ import { UsageQuery } from './dto/usage.query.js';
 import { UsageView } from './dto/usage.view.js';
 import { UsageService } from './usage.service.js';
 
+/** An organization's usage over HTTP, for the platform operator. */
 @ApiTags('Organizations')
 @Controller('organizations/:organizationId/usage')
 export class UsageController {

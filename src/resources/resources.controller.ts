@@ -9,6 +9,7 @@ import { CreateResourceBody, UpdateResourceBody } from './dto/resource.bodies.js
 import { ResourcePage, ResourceView } from './dto/resource.view.js';
 import { ResourcesService } from './resources.service.js';
 
+/** Resource servers over HTTP: declare, list, change, remove. */
 @ApiTags('Resource servers')
 @Controller('resources')
 export class ResourcesController {

@@ -6,6 +6,7 @@ import { ResourcesController } from './resources.controller.js';
 import { ResourcesRepository } from './resources.repository.js';
 import { ResourcesService } from './resources.service.js';
 
+/** Resource servers and the scopes that they declare. */
 @Module({
   imports: [TypeOrmModule.forFeature([ResourceServerEntity, ResourceScopeEntity]), AuditModule],
   controllers: [ResourcesController],

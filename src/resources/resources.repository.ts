@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { In, type EntityManager } from 'typeorm';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import type { ScopeAudience } from '../platform/kernel/client.js';
 import { ResourceScopeEntity, ResourceServerEntity, type ResourceServer } from './resource-server.entity.js';
 
 /** The unique index on identifiers, whatever their case. */
@@ -10,6 +11,12 @@ export const IDENTIFIER_KEY = 'resource_servers_identifier_key';
 export interface ResourcePosition {
   readonly createdAt: string;
   readonly resourceId: string;
+}
+
+interface AudienceRow {
+  name: string;
+  identifier: string;
+  token_ttl_seconds: number | null;
 }
 
 /** All SQL on resource servers and their scopes. */
@@ -70,6 +77,18 @@ export class ResourcesRepository {
   /** Whether an organization has a resource server with exactly this identifier. */
   identifierExists(organizationId: string, identifier: string): Promise<boolean> {
     return this.unitOfWork.reader.existsBy(ResourceServerEntity, { organizationId, identifier });
+  }
+
+  /** The resource servers of those of `names` that an organization's resource servers declare. */
+  async audiences(organizationId: string, names: readonly string[]): Promise<ScopeAudience[]> {
+    const rows = await this.unitOfWork.reader.query<AudienceRow[]>(
+      `SELECT s.name, r.identifier, r.token_ttl_seconds
+        FROM resource_scopes s
+        JOIN resource_servers r ON r.organization_id = s.organization_id AND r.resource_id = s.resource_id
+        WHERE s.organization_id = $1 AND s.name = ANY ($2::text[])`,
+      [organizationId, names],
+    );
+    return rows.map((row) => ({ scope: row.name, identifier: row.identifier, ttlSeconds: row.token_ttl_seconds }));
   }
 
   /** How many resource servers an organization has. */

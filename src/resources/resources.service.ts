@@ -8,6 +8,7 @@ import { isUniqueViolation } from '../platform/database/sql-errors.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { pageOf, type Page } from '../platform/http/page.js';
 import type { AuditAction, AuditDetail } from '../platform/kernel/audit-event.js';
+import type { ScopeAudience } from '../platform/kernel/client.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { decodeCursor, encodeCursor, INSTANT } from '../platform/kernel/cursor.js';
 import { isOperator, type Principal, type RequestOrigin } from '../platform/kernel/principal.js';
@@ -164,6 +165,11 @@ export class ResourcesService {
   /** Whether an organization has a resource server with exactly this identifier. */
   exists(organizationId: string, identifier: string): Promise<boolean> {
     return this.repository.identifierExists(organizationId, identifier);
+  }
+
+  /** The resource servers that scopes of an organization belong to; those that are not here are built-in. */
+  audiences(organizationId: string, scopes: readonly string[]): Promise<readonly ScopeAudience[]> {
+    return this.repository.audiences(organizationId, scopes);
   }
 
   private async removeScopes(

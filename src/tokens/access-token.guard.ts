@@ -9,7 +9,6 @@ import type { Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
 import { isFor, scopesOf, type AccessTokenClaims } from './access-token-claims.js';
 import { Introspections } from './introspections.js';
-import { TokenState } from './token-state.js';
 
 const BEARER = /^bearer(?: +|$)/i;
 
@@ -30,7 +29,6 @@ export class AccessTokenGuard implements CanActivate {
 
   constructor(
     private readonly reflector: Reflector,
-    private readonly state: TokenState,
     private readonly introspections: Introspections,
     private readonly config: Config,
   ) {}
@@ -48,9 +46,7 @@ export class AccessTokenGuard implements CanActivate {
     if (access.kind !== 'scopes' || request.principal !== undefined) return true;
     const token = bearerToken(request);
     if (token === null) throw noToken;
-    // Caller and target of an introspection are looked up together.
-    this.introspections.begin(request, formOf(request).get('token'));
-    const claims = await this.state.active(token);
+    const claims = await this.introspections.caller(request, token, formOf(request).get('token'));
     if (claims === null || !isFor(claims, this.config.tokens.issuer)) throw badToken;
     const principal = principalOf(claims);
     if (!access.scopes.every((scope) => principal.scopes.has(scope))) throw insufficientScope(access.scopes);

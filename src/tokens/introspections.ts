@@ -16,13 +16,14 @@ export class Introspections {
 
   constructor(private readonly state: TokenState) {}
 
-  /** Begins the lookup of the target, where the request is an introspection. */
-  begin(request: FastifyRequest, token: string | undefined): void {
-    if (token === undefined || request.routeOptions.url !== INTROSPECTION_PATH) return;
-    const lookup = this.state.active(token);
+  /** The claims of the caller where its token is active, else null; begins the lookup of the target with the caller's. */
+  caller(request: FastifyRequest, token: string, target: string | undefined): Promise<AccessTokenClaims | null> {
+    if (target === undefined || request.routeOptions.url !== INTROSPECTION_PATH) return this.state.active(token);
+    const [caller, lookup] = this.state.bothActive(token, target);
     // Where the caller is refused nobody reads the answer, and its failure is nobody's.
     lookup.catch(() => undefined);
     this.begun.set(request, lookup);
+    return caller;
   }
 
   /** The claims of the target where it is active, else null. */

@@ -7,6 +7,7 @@ import { ServerMetadataView } from './dto/server-metadata.view.js';
 
 const CLIENT_AUTHENTICATION_METHODS = ['client_secret_basic', 'client_secret_post'] as const;
 
+/** Publishes the authorization server metadata (RFC 8414). */
 @ApiTags('Discovery')
 @Controller('.well-known')
 export class MetadataController {

@@ -33,12 +33,20 @@ export class TokenState implements OnApplicationShutdown {
    * @returns null for any other, whatever the reason
    */
   async active(token: string): Promise<AccessTokenClaims | null> {
-    const claims = await this.verifier.verify(token);
-    return claims !== null && (await this.lookup.read(claims)) ? claims : null;
+    return this.alive(await this.verifier.verify(token));
+  }
+
+  /** The same for two tokens: both are verified before either is looked up, so that one query answers for both. */
+  bothActive(one: string, other: string): [Promise<AccessTokenClaims | null>, Promise<AccessTokenClaims | null>] {
+    const verified = Promise.all([this.verifier.verify(one), this.verifier.verify(other)]);
+    return [verified.then(([claims]) => this.alive(claims)), verified.then(([, claims]) => this.alive(claims))];
   }
 
   /** Ends the lookups once the server has answered its last request. */
   async onApplicationShutdown(): Promise<void> {
     await this.lookup.drain();
+  }
+  private async alive(claims: AccessTokenClaims | null): Promise<AccessTokenClaims | null> {
+    return claims !== null && (await this.lookup.read(claims)) ? claims : null;
   }
 }

@@ -11,6 +11,7 @@ import { Introspections } from './introspections.js';
 import { checkTokenRequestShape, requiredToken } from './token-request.js';
 import { TokensService } from './tokens.service.js';
 
+/** The OAuth endpoints: token (RFC 6749 §3.2), introspection (RFC 7662), revocation (RFC 7009). */
 @ApiTags('OAuth')
 @ApiConsumes('application/x-www-form-urlencoded')
 @Controller('token')

@@ -17,6 +17,7 @@ import { TokensController } from './tokens.controller.js';
 import { TokensRepository } from './tokens.repository.js';
 import { TokensService } from './tokens.service.js';
 
+/** Access tokens: issued, checked, revoked. */
 @Module({
   imports: [TypeOrmModule.forFeature([TokenRevocationEntity]), HttpModule, AuditModule, KeysModule, ResourcesModule],
   controllers: [TokensController, MetadataController, AuthorizationController],

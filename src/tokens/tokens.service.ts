@@ -61,7 +61,8 @@ export class TokensService {
         };
       }
       if (issued.outcome !== 'generation_changed') return this.refuseIssued(state, issued, origin);
-      state = { ...state, generation: issued.generation, scopes: issued.scopes };
+      const { generation, scopes } = issued;
+      state = { ...state, generation, scopes, audiences: await this.resources.audiences(state.organizationId, scopes) };
     }
     this.metrics.tokenRefused('unavailable');
     throw oauthErrors.temporarilyUnavailable.withPrivateDetail('the state of the client changed twice');

@@ -1,4 +1,5 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
+import { Transform } from 'class-transformer';
 import {
   ArrayMaxSize,
   ArrayUnique,
@@ -62,6 +63,8 @@ export class AgentFields {
     maxProperties: 64,
     example: { costCentre: '4711' },
   })
+  // As it was sent: class-transformer's copy would lack labels that are called as a member of every object is.
+  @Transform(({ obj }: { obj: { labels?: unknown } }) => obj.labels)
   @MayBeOmitted()
   @IsLabels()
   labels?: Record<string, string>;

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import { ModuleRef } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyInstance } from 'fastify';
@@ -24,6 +25,7 @@ import { managementValidationPipe } from './validation.js';
 export function configureHttp(app: NestFastifyApplication, options: ApiDescription): void {
   const fastify = app.getHttpAdapter().getInstance();
   answerEarly(fastify, options.issuer);
+  endConnectionsWhileClosing(fastify);
   registerBodyParsers(app);
   app.get(Metrics).observeRequests(fastify);
   const log = requestLogOf(app);
@@ -43,18 +45,66 @@ function answerEarly(fastify: FastifyInstance, issuer: string): void {
     reply.header('x-request-id', request.id);
     reply.header('cache-control', 'no-store');
     if (isOAuthPath(url)) reply.header('pragma', 'no-cache');
+    if (isAmbiguous(request.raw)) return done(ambiguous);
     if (request.is404) return done(methods.refusalFor(url));
-    // PostgreSQL takes no NUL in a text, and no path or parameter of ours has one.
-    if (url.includes('%00')) return done(refusalOfNul(url));
-    done();
+    done(url.includes('%') ? refusalOfEscapes(url) : undefined);
   });
 }
 
-function refusalOfNul(url: string): Error {
-  const query = url.indexOf('?');
-  const inPath = query === -1 || url.slice(0, query).includes('%00');
-  if (inPath) return problems.notFound;
-  return problems.validationFailed.withErrors({ pointer: '', detail: 'The query string holds a NUL character.' });
+/**
+ * From the closing on, every answer ends its connection: one that was under way then would else stay open, idle, and
+ * hold up the shutdown until its keep-alive timeout.
+ */
+function endConnectionsWhileClosing(fastify: FastifyInstance): void {
+  let closing = false;
+  fastify.addHook('preClose', (done) => {
+    closing = true;
+    done();
+  });
+  fastify.addHook('onSend', (_request, reply, payload, done) => {
+    if (closing) reply.header('connection', 'close');
+    done(null, payload);
+  });
+}
+
+/** By their lengths, the fields that a request may have once (RFC 9110 §5.3): Node would take the first of several. */
+const SINGLE_FIELDS: Readonly<Record<number, string>> = { 4: 'host', 12: 'content-type', 13: 'authorization' };
+
+const ambiguous = problems.validationFailed.withDetail(
+  'The request repeats Host, Content-Type or Authorization, or has no Host.',
+);
+
+/** Whether two readers of the request could take it for two different ones. */
+function isAmbiguous({ rawHeaders, headers, httpVersion }: IncomingMessage): boolean {
+  // RFC 9112 §3.2; HTTP/1.0 knows no Host.
+  if (headers.host === undefined && httpVersion === '1.1') return true;
+  let found = 0;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at] ?? '';
+    if (SINGLE_FIELDS[name.length] !== name.toLowerCase()) continue;
+    const mark = 1 << name.length;
+    if ((found & mark) !== 0) return true;
+    found |= mark;
+  }
+  return false;
+}
+
+/** Refuses what the router and the query parser leave alone: NUL, which PostgreSQL does not take, and broken escapes. */
+function refusalOfEscapes(url: string): Error | undefined {
+  const at = url.indexOf('?');
+  const [path, query] = at === -1 ? [url, ''] : [url.slice(0, at), url.slice(at)];
+  if (path.includes('%00')) return problems.notFound;
+  if (query.includes('%00')) return queryFault('The query string holds a NUL character.');
+  try {
+    decodeURIComponent(query);
+    return undefined;
+  } catch {
+    return queryFault('The query string is not well-formed percent-encoded UTF-8.');
+  }
+}
+
+function queryFault(detail: string): Error {
+  return problems.validationFailed.withErrors({ pointer: '', detail });
 }
 
 function requestLogOf(app: NestFastifyApplication): Logger | undefined {

@@ -34,7 +34,8 @@ export function fastifyOptions(config: HttpConfig): FastifyAdapterOptions {
     requestTimeout: REQUEST_TIMEOUT_MS,
     connectionTimeout: CONNECTION_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-    http: { headersTimeout: HEADERS_TIMEOUT_MS },
+    // Node would refuse a request without Host by an answer without a body: `configureHttp` does it in our shapes.
+    http: { headersTimeout: HEADERS_TIMEOUT_MS, requireHostHeader: false },
     // While closing, what still arrives on open connections is served; readiness and `Connection: close` send it away.
     return503OnClosing: false,
     forceCloseConnections: 'idle',

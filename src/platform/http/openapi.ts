@@ -41,5 +41,17 @@ export function openApiDocument(app: NestFastifyApplication, { issuer, version }
     .addBasicAuth({ type: 'http', scheme: 'basic' }, SECURITY_SCHEMES.clientBasic)
     .build();
   const components = { ...config.components, schemas: { ...config.components?.schemas, ...ERROR_SCHEMAS } };
-  return SwaggerModule.createDocument(app, { ...config, components });
+  const document = SwaggerModule.createDocument(app, { ...config, components });
+  Object.values(document.paths).forEach(dropInventedSuccesses);
+  return document;
+}
+
+/** Nest invents an empty success for an operation that declares none: one that refuses every request has none. */
+function dropInventedSuccesses(operations: object): void {
+  for (const { responses } of Object.values(operations) as { responses: Record<string, object> }[]) {
+    for (const status of ['200', '201']) {
+      const response = responses[status];
+      if (response !== undefined && !('content' in response)) delete responses[status];
+    }
+  }
 }

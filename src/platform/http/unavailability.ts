@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { QueueClosed, QueueFull } from '../database/serial-batch.js';
 
 /** Codes of Node's sockets and of PostgreSQL (SQLSTATE) that mean: not now, perhaps in a second. */
@@ -41,7 +42,8 @@ const MAX_DEPTH = 5;
  * `errors`.
  */
 export function isUnavailability(error: unknown, depth = 0): boolean {
-  if (!(error instanceof Error) || depth > MAX_DEPTH) return false;
+  // Not by `instanceof`: Node's own errors are of another realm where the code runs in a VM context.
+  if (!types.isNativeError(error) || depth > MAX_DEPTH) return false;
   if (error instanceof QueueFull || error instanceof QueueClosed) return true;
   const { code, driverError, errors } = error as Error & { code?: unknown; driverError?: unknown; errors?: unknown };
   if (typeof code === 'string' && (TRANSIENT_CODES.has(code) || /^08[0-9A-Z]{3}$/.test(code))) return true;

@@ -1,5 +1,5 @@
 import { ValidationPipe, type ArgumentMetadata, type PipeTransform, type ValidationError } from '@nestjs/common';
-import { getMetadataStorage, validateSync } from 'class-validator';
+import { getMetadataStorage, ValidationTypes, validateSync } from 'class-validator';
 import { Problem, problems, type FieldFault } from '../kernel/problem.js';
 import { jsonPointer } from './json-pointer.js';
 import { OAuthForm } from './oauth-form.js';
@@ -20,6 +20,8 @@ export function managementValidationPipe(): PipeTransform {
   return new ManagementValidationPipe();
 }
 
+type Dto = NonNullable<ArgumentMetadata['metatype']>;
+
 class ManagementValidationPipe implements PipeTransform {
   private readonly pipe = new ValidationPipe({
     whitelist: true,
@@ -33,17 +35,18 @@ class ManagementValidationPipe implements PipeTransform {
   transform(value: unknown, metadata: ArgumentMetadata): unknown {
     if (metadata.type === 'custom' || value instanceof OAuthForm) return value;
     if (isDto(metadata.metatype)) {
-      if (metadata.type === 'body') return this.checkBody(value, metadata);
-      refuseInheritedNames(value);
+      if (metadata.type === 'body') return this.checkBody(value, metadata, metadata.metatype);
+      refuseInheritedNames(value, metadata.metatype);
     }
     return this.pipe.transform(value, metadata);
   }
 
-  private async checkBody(value: unknown, metadata: ArgumentMetadata): Promise<unknown> {
+  private async checkBody(value: unknown, metadata: ArgumentMetadata, dto: Dto): Promise<unknown> {
     if (value !== undefined && (typeof value !== 'object' || value === null || Array.isArray(value))) {
       throw objectRequired;
     }
-    refuseInheritedNames(value);
+    refuseInheritedNames(value, dto);
+    refuseConstructors(value, []);
     try {
       return (await this.pipe.transform(value, metadata)) as unknown;
     } catch (error) {
@@ -52,17 +55,45 @@ class ManagementValidationPipe implements PipeTransform {
   }
 }
 
-function isDto(metatype: ArgumentMetadata['metatype']): boolean {
+function isDto(metatype: ArgumentMetadata['metatype']): metatype is Dto {
   return (
     metatype !== undefined && ![Object, Array, String, Number, Boolean, OAuthForm].some((type) => type === metatype)
   );
 }
 
-/** Refuses unknown members that every object inherits, such as `constructor`: class-transformer drops them in silence. */
-function refuseInheritedNames(value: unknown): void {
-  const names = Object.keys(value ?? {}).filter((name) => name in Object.prototype);
-  if (names.length === 0) return;
-  throw problems.validationFailed.withErrors(...names.map((name) => unknownName([name])));
+/**
+ * Refuses unknown members that every object inherits, such as `constructor`, in a DTO and in the DTOs that it holds:
+ * class-transformer drops some of them in silence, and class-validator takes them for known.
+ */
+function refuseInheritedNames(value: unknown, dto: Dto): void {
+  const nested = getMetadataStorage()
+    .getTargetValidationMetadatas(dto, '', false, false)
+    .filter(({ type }) => type === ValidationTypes.NESTED_VALIDATION)
+    .flatMap(({ propertyName }) => membersOf(value, propertyName));
+  const faults = [{ path: [], object: value }, ...nested].flatMap(({ path, object }) =>
+    Object.keys(object ?? {})
+      .filter((name) => name in Object.prototype)
+      .map((name) => unknownName([...path, name])),
+  );
+  if (faults.length > 0) throw problems.validationFailed.withErrors(...faults.slice(0, MAX_FAULTS));
+}
+
+/** Refuses members called `constructor` in maps, too: Nest's pipe drops them in silence, at any depth. */
+function refuseConstructors(value: unknown, path: readonly string[]): void {
+  if (typeof value !== 'object' || value === null) return;
+  for (const [name, member] of Object.entries(value)) {
+    const here = [...path, name];
+    if (name === 'constructor') throw problems.validationFailed.withErrors(unknownName(here));
+    refuseConstructors(member, here);
+  }
+}
+
+/** The objects that a member of `value` holds: itself, or the items of a list. */
+function membersOf(value: unknown, name: string): { readonly path: readonly string[]; readonly object: unknown }[] {
+  const member = (value as Record<string, unknown> | null | undefined)?.[name];
+  return Array.isArray(member)
+    ? member.map((object: unknown, index) => ({ path: [name, String(index)], object }))
+    : [{ path: [name], object: typeof member === 'object' ? member : null }];
 }
 
 function unknownName(path: readonly string[]): FieldFault {

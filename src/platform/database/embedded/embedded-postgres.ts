@@ -35,6 +35,7 @@ export interface EmbeddedPostgres {
   onExit(listener: (reason: Error) => void): void;
 }
 
+/** How the embedded PostgreSQL is to be started. */
 export interface EmbeddedPostgresOptions {
   /** Made if missing. */
   readonly dataDirectory: string;
