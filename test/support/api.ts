@@ -1,4 +1,8 @@
-import type { ClientCredentials } from './test-app.js';
+/** Id and secret of a client. */
+export interface ClientCredentials {
+  readonly clientId: string;
+  readonly clientSecret: string;
+}
 
 /** An answer over HTTP. */
 export interface Answer<Body = Record<string, unknown>> {
@@ -84,7 +88,11 @@ export class Api {
   }
 
   /** Gives an agent another secret. */
-  async secret(token: string, agentId: string, fields: Json = {}): Promise<{ clientSecret: string; credentialId: string }> {
+  async secret(
+    token: string,
+    agentId: string,
+    fields: Json = {},
+  ): Promise<{ clientSecret: string; credentialId: string }> {
     const { status, body, text } = await this.call('POST', `/agents/${agentId}/credentials`, token, fields);
     if (status !== 201) throw new Error(`no secret: ${status} ${text}`);
     return { clientSecret: body['clientSecret'] as string, credentialId: body['credentialId'] as string };

@@ -4,15 +4,9 @@ import { createApp } from '../../src/app.js';
 import { OperatorService } from '../../src/operator/operator.service.js';
 import { loadConfig } from '../../src/platform/config/load-config.js';
 import type { Clock } from '../../src/platform/kernel/clock.js';
-import { Api } from './api.js';
+import { Api, type ClientCredentials } from './api.js';
 import { SettableClock } from './settable-clock.js';
 import { createTestDatabase, TEST_MASTER_KEY, type TestDatabase } from './test-database.js';
-
-/** Id and secret of a client. */
-export interface ClientCredentials {
-  readonly clientId: string;
-  readonly clientSecret: string;
-}
 
 /** The application on a real port and a real database. */
 export interface TestApp {

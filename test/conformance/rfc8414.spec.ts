@@ -1,0 +1,121 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { basic, claimsOf, type Answer } from '../support/api.js';
+import { startTestApp, type TestApp } from '../support/test-app.js';
+
+const WELL_KNOWN = '/.well-known/oauth-authorization-server';
+
+describe('RFC 8414, authorization server metadata', () => {
+  let service: TestApp;
+  let answer: Answer;
+  let metadata: Record<string, unknown>;
+
+  beforeAll(async () => {
+    service = await startTestApp();
+    answer = await service.api.send('GET', WELL_KNOWN);
+    metadata = answer.body;
+  });
+  afterAll(() => service.close());
+
+  const pathOf = (name: string) => String(metadata[name]).slice(service.url.length);
+
+  it('§3 is public, at the well-known path', () => {
+    expect(answer.status).toBe(200);
+  });
+
+  it('§3.2 is JSON', () => {
+    expect(answer.headers.get('content-type')).toMatch(/^application\/json\b/);
+  });
+
+  it('§2 has exactly the documented members', () => {
+    expect(metadata).toEqual({
+      issuer: service.issuer,
+      authorization_endpoint: `${service.issuer}/api/v1/authorize`,
+      token_endpoint: `${service.issuer}/api/v1/token`,
+      jwks_uri: `${service.issuer}/.well-known/jwks.json`,
+      introspection_endpoint: `${service.issuer}/api/v1/token/introspect`,
+      revocation_endpoint: `${service.issuer}/api/v1/token/revoke`,
+      scopes_supported: expect.arrayContaining(['agents:read', 'admin:orgs']),
+      response_types_supported: [],
+      grant_types_supported: ['client_credentials'],
+      token_endpoint_auth_methods_supported: expect.arrayContaining(['client_secret_basic', 'client_secret_post']),
+      introspection_endpoint_auth_methods_supported: expect.arrayContaining([
+        'client_secret_basic',
+        'client_secret_post',
+      ]),
+      revocation_endpoint_auth_methods_supported: expect.arrayContaining(['client_secret_basic', 'client_secret_post']),
+      service_documentation: `${service.issuer}/api/docs`,
+    });
+  });
+
+  it('§2 names the issuer that tokens and introspection name', async () => {
+    const token = await service.api.token(service.operator);
+    expect(claimsOf(token)['iss']).toBe(metadata['issuer']);
+    expect((await service.api.introspect(token, token))['iss']).toBe(metadata['issuer']);
+  });
+
+  it('§2 names the scopes that the operator holds, each once', async () => {
+    const { body } = await service.api.requestToken(service.operator);
+    const held = (body['scope'] as string).split(' ');
+    expect([...(metadata['scopes_supported'] as string[])].sort()).toEqual([...held].sort());
+    const token = body['access_token'] as string;
+    for (const scope of metadata['scopes_supported'] as string[]) {
+      const agent = await service.api.agent(token, { scopes: [scope] });
+      expect((await service.api.requestToken(agent, { scope })).body['scope']).toBe(scope);
+    }
+  });
+
+  it.each(['token_endpoint', 'introspection_endpoint', 'revocation_endpoint'])(
+    '§2 names a %s that takes each of its authentication methods',
+    async (endpoint) => {
+      const { clientId, clientSecret } = service.operator;
+      const form = { grant_type: 'client_credentials', token: 'x' };
+      const methods: Record<string, () => Promise<Answer>> = {
+        client_secret_basic: () => service.api.form(pathOf(endpoint), form, basic(service.operator)),
+        client_secret_post: () =>
+          service.api.form(pathOf(endpoint), { ...form, client_id: clientId, client_secret: clientSecret }),
+      };
+      const named = metadata[`${endpoint}_auth_methods_supported`] as string[];
+      for (const [method, call] of Object.entries(methods)) {
+        expect(named).toContain(method);
+        expect((await call()).status).toBe(200);
+      }
+    },
+  );
+
+  it('§2 names a jwks_uri and a service_documentation that exist', async () => {
+    expect((await service.api.send('GET', pathOf('jwks_uri'))).body['keys']).toHaveLength(1);
+    const documentation = await service.api.send('GET', pathOf('service_documentation'));
+    expect([documentation.status, documentation.headers.get('content-type')]).toEqual([
+      200,
+      expect.stringContaining('text/html'),
+    ]);
+  });
+
+  it('§2 names an authorization_endpoint only for clients that want one: no response type is supported', async () => {
+    const refused = await service.api.send('GET', `${pathOf('authorization_endpoint')}?response_type=code`);
+    expect([refused.status, refused.body['error']]).toEqual([400, 'unsupported_response_type']);
+  });
+
+  it('§2 supports the named grant type and no other', async () => {
+    expect((await service.api.requestToken(service.operator)).status).toBe(200);
+    const other = await service.api.requestToken(service.operator, { grant_type: 'refresh_token' });
+    expect(other.body['error']).toBe('unsupported_grant_type');
+  });
+
+  it('§3.3 names the configured issuer, without a trailing slash', async () => {
+    const own = await startTestApp({ env: { ISSUER: 'https://id.example/' } });
+    try {
+      const { body } = await own.api.send('GET', WELL_KNOWN);
+      expect(body).toMatchObject({
+        issuer: 'https://id.example',
+        token_endpoint: 'https://id.example/api/v1/token',
+        jwks_uri: 'https://id.example/.well-known/jwks.json',
+      });
+      const token = await own.api.token(own.operator);
+      expect(claimsOf(token)).toMatchObject({ iss: 'https://id.example', aud: 'https://id.example' });
+      expect((await own.api.call('GET', '/agents', token)).status).toBe(200);
+    } finally {
+      await own.close();
+    }
+  });
+});

@@ -1,0 +1,180 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import pg from 'pg';
+import { migrate } from '../../src/platform/database/migrate.js';
+import { MIGRATIONS } from '../../src/platform/database/migration-list.js';
+import { lockWaiters } from '../faults/conditions.js';
+import { cleanUpProcesses, environmentOf, runCommand } from '../support/service-process.js';
+import { startTestApp } from '../support/test-app.js';
+import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/test-database.js';
+
+const NAMES = MIGRATIONS.map(({ name }) => name);
+const INSUFFICIENT_PRIVILEGE = '42501';
+
+/** What the database says that was run, oldest first. */
+async function recorded(database: TestDatabase): Promise<string[]> {
+  const rows = await database.query<{ name: string }>('SELECT name FROM schema_migrations ORDER BY id');
+  return rows.map(({ name }) => name);
+}
+
+describe('migrating', () => {
+  let database: TestDatabase;
+
+  beforeEach(async () => {
+    database = await createEmptyDatabase();
+  });
+  afterEach(async () => {
+    await cleanUpProcesses();
+    await database.drop();
+  });
+
+  it('runs every migration on an empty database, oldest first, and nothing the second time', async () => {
+    expect(await migrate(database.owningUrl, database.servingUrl)).toEqual(NAMES);
+    expect(await recorded(database)).toEqual(NAMES);
+    expect(await migrate(database.owningUrl, database.servingUrl)).toEqual([]);
+    expect(await recorded(database)).toEqual(NAMES);
+  });
+
+  it('runs each migration once where five replicas begin at once', async () => {
+    const runs = await Promise.all([1, 2, 3, 4, 5].map(() => migrate(database.owningUrl, database.servingUrl)));
+    expect(runs.filter((names) => names.length > 0)).toEqual([NAMES]);
+    expect(await recorded(database)).toEqual(NAMES);
+  });
+
+  it('runs each migration once where several processes begin at once', async () => {
+    const env = environmentOf(database);
+    const endings = await Promise.all([1, 2, 3].map(() => runCommand(['migrate'], env)));
+    for (const { code } of endings) expect(code).toBe(0);
+    expect(await recorded(database)).toEqual(NAMES);
+  });
+
+  it('lets the application serve where one role does both', async () => {
+    await migrate(database.owningUrl, database.owningUrl);
+    const service = await startTestApp({ database: { ...database, servingUrl: database.owningUrl } });
+    expect((await service.api.requestToken(service.operator)).status).toBe(200);
+    await service.close();
+  });
+
+  it('takes no privilege away from a replica that serves meanwhile', async () => {
+    await migrate(database.owningUrl, database.servingUrl);
+    const service = await startTestApp({ database });
+    let migrated = false;
+    const migrating = (async () => {
+      for (let run = 1; run <= 5; run += 1) await migrate(database.owningUrl, database.servingUrl);
+      migrated = true;
+    })();
+    while (!migrated) expect((await service.api.requestToken(service.operator)).status).toBe(200);
+    await migrating;
+    await service.close();
+  });
+
+  it('refuses a server that is older than PostgreSQL 14, and changes nothing there', async () => {
+    // A function in front of the catalogue's own makes the server say that it is older.
+    await database.query(`
+      CREATE SCHEMA older;
+      CREATE FUNCTION older.current_setting(text) RETURNS text LANGUAGE sql AS $$
+        SELECT CASE $1 WHEN 'server_version_num' THEN '130022' ELSE pg_catalog.current_setting($1) END $$;
+      GRANT USAGE ON SCHEMA older TO PUBLIC;
+      ALTER DATABASE ${database.name} SET search_path = older, pg_catalog, public`);
+    await expect(migrate(database.owningUrl, database.servingUrl)).rejects.toThrow(
+      'PostgreSQL 14 or later is required',
+    );
+    expect(await database.query("SELECT 1 FROM pg_tables WHERE schemaname = 'public'")).toEqual([]);
+  });
+
+  it('goes on when another run that holds the lock of the migrations dies', async () => {
+    const dying = new pg.Client({ connectionString: database.owningUrl });
+    dying.on('error', () => undefined);
+    await dying.connect();
+    const { rows } = await dying.query<{ pid: number }>(
+      'SELECT pg_backend_pid() AS pid, pg_advisory_lock(7301100101)::text',
+    );
+    const waiting = migrate(database.owningUrl, database.servingUrl);
+    await lockWaiters(database, 'pg_advisory_lock');
+    await database.query('SELECT pg_terminate_backend($1)', [rows[0]?.pid]);
+    expect(await waiting).toEqual(NAMES);
+  });
+});
+
+describe('the serving role', () => {
+  let database: TestDatabase;
+  let serving: pg.Client;
+
+  beforeAll(async () => {
+    database = await createTestDatabase();
+    serving = new pg.Client({ connectionString: database.servingUrl });
+    serving.on('error', () => undefined);
+    await serving.connect();
+  });
+  afterAll(async () => {
+    await serving.end();
+    await database.drop();
+  });
+
+  async function refused(statement: string): Promise<void> {
+    const answer = await serving.query(statement).then(
+      () => 'done',
+      (error: pg.DatabaseError) => error.code,
+    );
+    expect([statement, answer]).toEqual([statement, INSUFFICIENT_PRIVILEGE]);
+  }
+
+  it('appends to the audit log and reads it, and cannot change it in any way', async () => {
+    expect((await serving.query('SELECT count(*) FROM audit_events')).rowCount).toBe(1);
+    for (const statement of [
+      "UPDATE audit_events SET outcome = 'failure'",
+      'UPDATE audit_events SET details = details',
+      'DELETE FROM audit_events',
+      'TRUNCATE audit_events',
+      'SELECT 1 FROM audit_events FOR UPDATE',
+      'DROP TABLE audit_events',
+      'ALTER TABLE audit_events DISABLE TRIGGER ALL',
+      'ALTER TABLE audit_events ALTER COLUMN ip DROP NOT NULL',
+      'CREATE RULE r AS ON INSERT TO audit_events DO INSTEAD NOTHING',
+      'CREATE TRIGGER t BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()',
+    ]) {
+      await refused(statement);
+    }
+  });
+
+  it.each([
+    'DELETE FROM organizations',
+    'DELETE FROM organization_ledgers',
+    'DELETE FROM agents',
+    'DELETE FROM credentials',
+    'DELETE FROM signing_keys',
+    'DELETE FROM sealed_secrets',
+    "UPDATE sealed_secrets SET name = 'another'",
+    'UPDATE token_revocations SET expires_at = now()',
+    "INSERT INTO tiers (name) VALUES ('own')",
+    'UPDATE tiers SET agents = 0',
+    "INSERT INTO schema_migrations (timestamp, name) VALUES (1, 'x')",
+    'DELETE FROM schema_migrations',
+    'CREATE TABLE public.mine ()',
+    'CREATE SCHEMA mine',
+    'CREATE FUNCTION public.mine() RETURNS integer LANGUAGE sql AS $$ SELECT 1 $$',
+    'SET ROLE agentidp_test_owner',
+    "COPY agents TO PROGRAM 'cat'",
+    'SELECT * FROM pg_authid',
+    'CREATE ROLE another',
+  ])('may not: %s', async (statement) => {
+    await refused(statement);
+  });
+
+  it('may not replace the functions of the owner', async () => {
+    const answer = await serving.query('DROP FUNCTION issue_tokens').catch((error: pg.DatabaseError) => error.code);
+    expect(answer).toBe(INSUFFICIENT_PRIVILEGE);
+  });
+
+  it('has something granted on every table, owns none, and may truncate or trigger on none', async () => {
+    const tables = await database.query<Record<string, unknown>>(
+      `SELECT tablename, tableowner, has_table_privilege($1, format('%I', tablename), 'SELECT') AS reads,
+          has_table_privilege($1, format('%I', tablename), 'TRUNCATE, TRIGGER, REFERENCES') AS more
+        FROM pg_tables WHERE schemaname = 'public'`,
+      ['agentidp_test_serving'],
+    );
+    expect(tables.length).toBeGreaterThan(9);
+    for (const table of tables) {
+      expect(table).toMatchObject({ tableowner: 'agentidp_test_owner', reads: true, more: false });
+    }
+  });
+});

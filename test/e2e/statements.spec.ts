@@ -1,0 +1,124 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { SchedulerRegistry } from '@nestjs/schedule';
+import { DataSource } from 'typeorm';
+import type { Client } from 'pg';
+import { poolOf } from '../../src/platform/database/statement-pool.js';
+import type { TestAgent } from '../support/api.js';
+import { startTestApp, type TestApp } from '../support/test-app.js';
+
+/**
+ * How many statements each request costs: what decides how fast the service is, so a change that adds one has to
+ * change a number here.
+ */
+describe('the statements of', () => {
+  let service: TestApp;
+  let operator: string;
+  let agent: TestAgent;
+  let token: string;
+  /** The first words of each statement since the test began. */
+  let statements: string[] = [];
+
+  beforeAll(async () => {
+    service = await startTestApp();
+    const { app, api } = service;
+    operator = await api.token(service.operator);
+    agent = await api.agent(operator, { scopes: ['agents:read', 'tokens:read'] });
+    token = await api.token(agent);
+    // What runs once a second or a minute, whatever the number of requests.
+    const scheduler = app.get(SchedulerRegistry);
+    for (const name of scheduler.getIntervals()) scheduler.deleteInterval(name);
+    const pool = poolOf(app.get(DataSource)) as unknown as { Client: { prototype: Client } };
+    const query = pool.Client.prototype.query as (...args: unknown[]) => unknown;
+    jest.spyOn(pool.Client.prototype, 'query').mockImplementation(function (this: Client, ...args: unknown[]) {
+      const [first] = args as [string | { text: string; name?: string }];
+      statements.push(typeof first === 'string' ? shortened(first) : (first.name ?? shortened(first.text)));
+      return query.apply(this, args) as never;
+    });
+  });
+  beforeEach(() => {
+    statements = [];
+  });
+  afterAll(async () => {
+    jest.restoreAllMocks();
+    await service.close();
+  });
+
+  function shortened(text: string): string {
+    return text.trim().split(/\s+/).slice(0, 2).join(' ');
+  }
+
+  it('a token request are a lookup and a flush', async () => {
+    expect((await service.api.requestToken(agent)).status).toBe(200);
+    expect(statements).toEqual(['read_clients', 'issue_tokens']);
+  });
+
+  it('a token request that is refused are the lookup and its audit event', async () => {
+    expect((await service.api.requestToken({ ...agent, clientSecret: 'wrong' })).status).toBe(401);
+    expect(statements).toEqual(['read_clients', 'append_audit_events']);
+  });
+
+  it('a token request of an unknown client are one', async () => {
+    const stranger = { ...agent, clientId: '00000000-0000-4000-8000-000000000000' };
+    expect((await service.api.requestToken(stranger)).status).toBe(401);
+    expect(statements).toEqual(['read_clients']);
+  });
+
+  it('20 parallel token requests are at most as many, and fewer where they meet', async () => {
+    await Promise.all(Array.from({ length: 20 }, () => service.api.requestToken(agent)));
+    expect(statements.filter((name) => name === 'issue_tokens').length).toBeLessThan(20);
+    expect(new Set(statements)).toEqual(new Set(['read_clients', 'issue_tokens']));
+  });
+
+  it('an introspection with a Bearer token are one, for caller and target together', async () => {
+    // Whichever of the two signatures was verified before.
+    const [caller, target] = [await service.api.token(agent), await service.api.token(agent)];
+    for (const [by, of] of [
+      [token, target],
+      [caller, target],
+      [caller, operator],
+    ] as const) {
+      statements = [];
+      expect(await service.api.introspect(by, of)).toMatchObject({ active: true });
+      expect(statements).toEqual(['tokens_alive']);
+    }
+  });
+
+  it('an introspection with client authentication are two', async () => {
+    const { clientId: client_id, clientSecret: client_secret } = agent;
+    const { body } = await service.api.form('/api/v1/token/introspect', { token, client_id, client_secret });
+    expect(body).toMatchObject({ active: true });
+    expect(statements).toEqual(['read_clients', 'tokens_alive']);
+  });
+
+  it('a management request with a bad token are none', async () => {
+    expect((await service.api.call('GET', '/agents', 'garbage')).status).toBe(401);
+    expect(statements).toEqual([]);
+  });
+
+  it('the reading of an agent are the check of the token and the read', async () => {
+    expect((await service.api.call('GET', `/agents/${agent.agentId}`, token)).status).toBe(200);
+    expect(statements).toEqual(['tokens_alive', 'SELECT "AgentEntity"."organization_id"']);
+  });
+
+  it('the reading of an agent by the operator are one more, which finds its organization', async () => {
+    expect((await service.api.call('GET', `/agents/${agent.agentId}`, operator)).status).toBe(200);
+    expect(statements).toHaveLength(3);
+  });
+
+  it('a revocation are the checks of caller and token, and one transaction of three writes', async () => {
+    const revoked = await service.api.token(agent);
+    statements = [];
+    expect((await service.api.revoke(operator, revoked)).status).toBe(200);
+    expect(statements).toEqual([
+      ...['tokens_alive', 'tokens_alive'],
+      ...['START TRANSACTION', 'SET TRANSACTION', 'SELECT 1', 'INSERT INTO', 'SELECT event_sequence,', 'COMMIT'],
+    ]);
+  });
+
+  it('the discovery documents are at most the keys', async () => {
+    await service.api.send('GET', '/.well-known/oauth-authorization-server');
+    expect(statements).toEqual([]);
+    await service.api.send('GET', '/.well-known/jwks.json');
+    expect(statements.length).toBeLessThanOrEqual(1);
+  });
+});

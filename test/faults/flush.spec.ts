@@ -1,0 +1,257 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { AuditService } from '../../src/audit/audit.service.js';
+import { ClientAuthenticator } from '../../src/credentials/client-authenticator.js';
+import type { NewAuditEvent } from '../../src/platform/kernel/audit-event.js';
+import type { Client } from '../../src/platform/kernel/client.js';
+import { NO_ORIGIN } from '../../src/platform/kernel/principal.js';
+import { TokenIssuer } from '../../src/tokens/token-issuer.js';
+import type { Answer } from '../support/api.js';
+import { startTestApp, type TestApp } from '../support/test-app.js';
+import { holdLedgers, ledgerOf, lockWaiters, queueDepth, until, withPatientStatements } from './conditions.js';
+
+const NUL = '\u0000';
+
+/** The client behind a secret, as the token endpoint has it after authentication. */
+function clientOf({ app, operator }: TestApp): Promise<Client> {
+  const { clientId, clientSecret: secret } = operator;
+  return app.get(ClientAuthenticator).authenticate({ clientId, secret, method: 'client_secret_post' }, NO_ORIGIN);
+}
+
+function refusalOf(client: Client, details: NewAuditEvent['details']): NewAuditEvent {
+  return {
+    organizationId: client.organizationId,
+    action: 'token.refused',
+    outcome: 'failure',
+    actor: null,
+    target: { type: 'agent', id: client.agentId },
+    origin: NO_ORIGIN,
+    details,
+  };
+}
+
+async function expectValidChain({ api, operator, database }: TestApp): Promise<void> {
+  const { body } = await api.call('GET', '/audit/verify', await api.token(operator));
+  const { used, issued, sequence } = await ledgerOf(database);
+  expect(body).toMatchObject({ valid: true, brokenAt: null, checked: sequence });
+  expect(used).toBe(issued);
+}
+
+function expectUnavailable(answer: Answer | undefined): void {
+  expect(answer?.status).toBe(503);
+  expect(answer?.body).toEqual({ error: 'temporarily_unavailable', error_description: expect.any(String) });
+  expect(Number(answer?.headers.get('retry-after'))).toBeGreaterThan(0);
+  expect(answer?.headers.get('cache-control')).toBe('no-store');
+}
+
+const grant = { scopes: [], audience: 'https://api.example', ttlSeconds: null };
+
+describe('a flush of the token path', () => {
+  let service: TestApp;
+
+  beforeAll(async () => {
+    service = await withPatientStatements(await startTestApp());
+  });
+  afterAll(() => service.close());
+
+  it('fails a poisoned issuance alone among 40 neighbours', async () => {
+    const { app, api, database, operator } = service;
+    const client = await clientOf(service);
+    const hold = await holdLedgers(database);
+    // One flush waits for the ledger; what follows gathers for the next.
+    const first = api.requestToken(operator);
+    await lockWaiters(database, 'issue_tokens');
+    const poison = app.get(TokenIssuer).issue(client, grant, { ip: null, userAgent: `bad${NUL}` });
+    const refused = expect(poison).rejects.toMatchObject({ code: '22021' });
+    const neighbours = Array.from({ length: 40 }, () => api.requestToken(operator));
+    await queueDepth(service, 'tokens', 41);
+    const before = await ledgerOf(database);
+    await hold.release();
+    await refused;
+    expect((await first).status).toBe(200);
+    for (const { status } of await Promise.all(neighbours)) expect(status).toBe(200);
+    expect((await ledgerOf(database)).issued).toBe(before.issued + 41);
+    await expectValidChain(service);
+  });
+
+  it('fails a poisoned audit event alone among 40 neighbours', async () => {
+    const { app, database } = service;
+    const audit = app.get(AuditService);
+    const client = await clientOf(service);
+    const before = await ledgerOf(database);
+    const records = Array.from({ length: 41 }, (_, index) =>
+      audit.record(refusalOf(client, { index, text: index === 20 ? NUL : 'fine' })),
+    );
+    // Its organization does not exist: the function itself refuses it.
+    const stranger = audit.record({
+      ...refusalOf(client, {}),
+      organizationId: '00000000-0000-4000-8000-000000000000',
+    });
+    await expect(stranger).rejects.toMatchObject({ code: '23503' });
+    const settled = await Promise.allSettled(records);
+    expect(settled.flatMap(({ status }, index) => (status === 'rejected' ? [index] : []))).toEqual([20]);
+    expect((await ledgerOf(database)).sequence).toBe(before.sequence + 40);
+    await expectValidChain(service);
+  });
+
+  it('answers 503 to exactly the callers whose connection was killed, and issues nothing to them', async () => {
+    const { api, database, operator } = service;
+    const before = await ledgerOf(database);
+    const kill = (pid: number | undefined) => database.query('SELECT pg_terminate_backend($1)', [pid]);
+    const hold = await holdLedgers(database);
+    const first = api.requestToken(operator);
+    const [flushOfOne] = await lockWaiters(database, 'issue_tokens');
+    const together = Array.from({ length: 19 }, () => api.requestToken(operator));
+    await queueDepth(service, 'tokens', 19);
+
+    await kill(flushOfOne);
+    expectUnavailable(await first);
+    // The 19 make up the next flush, which waits in its turn; what follows gathers behind it.
+    await queueDepth(service, 'tokens', 0);
+    const [flushOfMany] = await lockWaiters(database, 'issue_tokens');
+    const behind = Array.from({ length: 5 }, () => api.requestToken(operator));
+    await queueDepth(service, 'tokens', 5);
+
+    await kill(flushOfMany);
+    for (const answer of await Promise.all(together)) expectUnavailable(answer);
+    await hold.release();
+    for (const { status } of await Promise.all(behind)) expect(status).toBe(200);
+    expect((await ledgerOf(database)).issued).toBe(before.issued + 5);
+    await expectValidChain(service);
+  });
+
+  it('survives the end of every connection that it has', async () => {
+    const { api, database, operator } = service;
+    await database.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'agentidp_test_serving'`,
+    );
+    await until('a token again', async () => {
+      const answer = await api.requestToken(operator);
+      if (answer.status !== 200) expectUnavailable(answer);
+      return answer.status === 200;
+    });
+    expect((await api.send('GET', '/health/ready')).status).toBe(200);
+    await expectValidChain(service);
+  });
+
+  it('answers 503 where the lock is not to be had in two seconds, and goes on with those that wait', async () => {
+    const own = await startTestApp();
+    const { api, database, operator } = own;
+    const hold = await holdLedgers(database);
+    const first = api.requestToken(operator);
+    await lockWaiters(database, 'issue_tokens');
+    const second = api.requestToken(operator);
+    await queueDepth(own, 'tokens', 1);
+    expectUnavailable(await first);
+    await hold.release();
+    expect((await second).status).toBe(200);
+    expect((await ledgerOf(database)).issued).toBe(1);
+    await own.close();
+  });
+
+  it('answers 503 where the queue of issuances is full, and issues what was taken', async () => {
+    const { app, api, database, operator } = service;
+    const issuer = app.get(TokenIssuer);
+    const audit = app.get(AuditService);
+    const client = await clientOf(service);
+    const before = await ledgerOf(database);
+    const hold = await holdLedgers(database);
+    const first = api.requestToken(operator);
+    await lockWaiters(database, 'issue_tokens');
+    // Without signatures, which would only take time.
+    const pending = Array.from({ length: 4000 }, (_, index) =>
+      issuer['commits'].commit({
+        event: audit.render({ ...refusalOf(client, { index }), action: 'token.issued', actor: client.agentId }),
+        credentialId: client.credentialId,
+        generation: client.generation,
+        month: 1,
+      }),
+    );
+    await queueDepth(service, 'tokens', 4000);
+    expectUnavailable(await api.requestToken(operator));
+    // What needs no place in the queue is answered meanwhile.
+    expect((await api.send('GET', '/health/ready')).status).toBe(200);
+    await hold.release();
+    expect((await first).status).toBe(200);
+    for (const { outcome } of await Promise.all(pending)) expect(outcome).toBe('issued');
+    expect((await ledgerOf(database)).issued).toBe(before.issued + 4001);
+    await expectValidChain(service);
+  });
+
+  it('answers 503 where the queue of refusals is full', async () => {
+    const { app, api, database, operator } = service;
+    const audit = app.get(AuditService);
+    const client = await clientOf(service);
+    const hold = await holdLedgers(database);
+    const first = audit.record(refusalOf(client, {}));
+    await lockWaiters(database, 'append_audit_events');
+    const pending = Array.from({ length: 2000 }, (_, index) => audit.record(refusalOf(client, { index })));
+    await queueDepth(service, 'audit', 2000);
+    expectUnavailable(await api.requestToken({ ...operator, clientSecret: 'wrong' }));
+    await hold.release();
+    await Promise.all([first, ...pending]);
+    await expectValidChain(service);
+  });
+
+  it.each([
+    ['a NUL', 'a\u0000b'],
+    ['half a character', 'a\ud800b'],
+  ])('refuses %s in a request, which no column can hold', async (_name, name) => {
+    const { api, operator } = service;
+    const token = await api.token(operator);
+    const { status, body } = await api.call('POST', '/agents', token, { name });
+    expect([status, body['code']]).toEqual([400, 'validation_failed']);
+  });
+
+  it.each([
+    ['client_id', { client_id: `x${NUL}`, client_secret: 'x' }],
+    ['client_secret', { client_id: '00000000-0000-4000-8000-000000000000', client_secret: `sas_${NUL}` }],
+  ])('refuses a %s with a NUL', async (_name, parameters) => {
+    const form = { grant_type: 'client_credentials', ...parameters };
+    const { status, body } = await service.api.form('/api/v1/token', form);
+    expect([status, body['error']]).toEqual([400, 'invalid_request']);
+  });
+
+  it('keeps headers with every byte that HTTP allows in a chain that verifies', async () => {
+    const { api, operator } = service;
+    const bytes = Array.from({ length: 256 }, (_, code) => code).filter((code) => code > 31 && code !== 127);
+    const userAgent = `"\\${String.fromCharCode(...bytes)}`.trim();
+    const headers = { 'User-Agent': userAgent };
+    const { clientId: client_id, clientSecret: client_secret } = operator;
+    const form = { grant_type: 'client_credentials', client_id, client_secret };
+    expect((await api.form('/api/v1/token', form, headers)).status).toBe(200);
+    expect((await api.form('/api/v1/token', { ...form, client_secret: 'wrong' }, headers)).status).toBe(401);
+    await expectValidChain(service);
+  });
+});
+
+describe('the shutdown of the application', () => {
+  it('answers what is in flight, commits it, and writes when secrets were last used', async () => {
+    const service = await startTestApp();
+    const { app, api, database, operator } = service;
+    const hold = await holdLedgers(database);
+    const request = api.requestToken(operator);
+    await lockWaiters(database, 'issue_tokens');
+    const closing = app.close();
+    await until('no new connections', () =>
+      api.send('GET', '/health/live').then(
+        ({ status }) => status === 503,
+        () => true,
+      ),
+    );
+    await hold.release();
+    expect((await request).status).toBe(200);
+    await closing;
+    expect((await ledgerOf(database)).issued).toBe(1);
+    const rows = await database.query('SELECT 1 FROM credentials WHERE last_used_at IS NOT NULL');
+    expect(rows).toHaveLength(1);
+    await database.drop();
+  });
+
+  it('answers 503 to what comes to a queue that is closed', async () => {
+    const service = await startTestApp();
+    await service.app.get(TokenIssuer).onApplicationShutdown();
+    expectUnavailable(await service.api.requestToken(service.operator));
+    await service.close();
+  });
+});
