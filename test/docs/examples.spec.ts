@@ -78,7 +78,7 @@ describe.each(documents().filter((file) => /^(README|CONTRIBUTING|docs\/[^/]+)\.
     it('has no examples', () => expect(examples).toEqual([]));
     return;
   }
-  const folder = mkdtempSync(join(tmpdir(), 'agentidp-docs-'));
+  let folder = '';
   /** Where the addresses of the document really are. */
   const addresses = new Map<string, string>();
   let service: TestApp;
@@ -87,6 +87,7 @@ describe.each(documents().filter((file) => /^(README|CONTRIBUTING|docs\/[^/]+)\.
   let written = '';
 
   beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'agentidp-docs-'));
     service = await startTestApp();
     for (const [address] of examples.flatMap(({ text }) => [...text.matchAll(ADDRESS)])) {
       if (!addresses.has(address)) addresses.set(address, `http://localhost:${await freePort()}`);
