@@ -18,9 +18,13 @@ const OUTSIDE_BASE_PATH = ['health/{*path}', 'metrics', '.well-known/{*path}'];
  * The one way to build the application, for the service, the commands and the tests. The schema is migrated before; the
  * signing keys and the secret hasher are prepared here.
  *
+ * @param keys `load` takes the signing keys as they are: only the service itself makes keys
  * @returns the application, initialized, not yet listening
  */
-export async function createApp(parts: AppParts): Promise<NestFastifyApplication> {
+export async function createApp(
+  parts: AppParts,
+  keys: 'prepare' | 'load' = 'prepare',
+): Promise<NestFastifyApplication> {
   const { config } = parts;
   const app = await NestFactory.create<NestFastifyApplication>(
     AppModule.forRoot(parts),
@@ -33,7 +37,7 @@ export async function createApp(parts: AppParts): Promise<NestFastifyApplication
   app.get(Metrics).observePool(poolOf(app.get(DataSource)));
   await app.init();
   app.useLogger(app.get(Logger));
-  await app.get(KeysService).prepare();
+  await (keys === 'prepare' ? app.get(KeysService).prepare() : app.get(KeysService).load());
   await app.get(CredentialsService).prepare();
   return app;
 }

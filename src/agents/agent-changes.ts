@@ -3,6 +3,9 @@ import type { AgentEntity } from './agent.entity.js';
 import type { CreateAgentBody } from './dto/create-agent.body.js';
 import type { UpdateAgentBody } from './dto/update-agent.body.js';
 
+/** Scopes taken away that an agent's row remembers: every check of its tokens reads them. */
+export const MAX_SCOPE_REMOVALS = 200;
+
 /** A new agent, active. */
 export function newAgent(organizationId: string, agentId: string, body: CreateAgentBody, now: Date): AgentEntity {
   return {
@@ -41,6 +44,8 @@ export function applyChanges(agent: AgentEntity, body: UpdateAgentBody, now: Dat
     ...agent.scopeRemovals,
     ...Object.fromEntries(removed.map((scope) => [scope, agent.generation])),
   };
+  // Where more would have to be remembered, every token so far dies in its place.
+  if (Object.keys(agent.scopeRemovals).length > MAX_SCOPE_REMOVALS) killTokens(agent, now);
 }
 
 /** Every token of an earlier generation is dead from now on. */

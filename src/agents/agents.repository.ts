@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { BUILT_IN_SCOPE_NAMES, OPERATOR_SCOPE } from '../platform/kernel/scopes.js';
+import { MAX_SCOPE_REMOVALS } from './agent-changes.js';
 import { AgentEntity, type AgentEnvironment, type AgentStatus } from './agent.entity.js';
 
 /** What a list of agents may be narrowed by. */
@@ -39,7 +40,7 @@ export class AgentsRepository {
 
   /**
    * Takes scopes from every agent of an organization that holds one; their tokens with such a scope are dead from then
-   * on.
+   * on. Where an agent's row would have to remember too many, all of its tokens are.
    *
    * @returns how many agents lost one
    */
@@ -62,6 +63,12 @@ export class AgentsRepository {
         RETURNING 1
       ) SELECT count(*) AS count FROM changed`,
       [organizationId, scopes, now],
+    );
+    await transaction.query(
+      `UPDATE agents SET valid_from_generation = generation, scope_removals = '{}'
+        WHERE organization_id = $1 AND scope_removals <> '{}'
+          AND (SELECT count(*) FROM jsonb_object_keys(scope_removals)) > $2`,
+      [organizationId, MAX_SCOPE_REMOVALS],
     );
     return Number(rows[0]?.count ?? 0);
   }
@@ -132,7 +139,7 @@ export class AgentsRepository {
 
   /**
    * Whether there is an active agent that holds all built-in scopes, in an active organization, with a secret that
-   * works. Acts on operators wait for each other, so that two of them cannot both leave the other's operator as the
+   * works for another day at least. Acts on operators wait for each other, so that two of them cannot both leave the other's operator as the
    * last one.
    */
   async hasUsableOperator(transaction: EntityManager, now: Date): Promise<boolean> {
@@ -142,7 +149,7 @@ export class AgentsRepository {
         SELECT 1 FROM agents a
           JOIN organizations o ON o.organization_id = a.organization_id AND o.status = 'active'
           JOIN credentials c ON c.organization_id = a.organization_id AND c.agent_id = a.agent_id
-            AND c.status = 'active' AND (c.expires_at IS NULL OR c.expires_at > $2)
+            AND c.status = 'active' AND (c.expires_at IS NULL OR c.expires_at > $2::timestamptz + interval '1 day')
           WHERE '${OPERATOR_SCOPE}' = ANY (a.scopes) AND a.scopes @> $1::text[] AND a.status = 'active'
       ) AS usable`,
       [[...BUILT_IN_SCOPE_NAMES], now],

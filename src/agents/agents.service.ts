@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { EntityManager } from 'typeorm';
 import { AuditService } from '../audit/audit.service.js';
 import { OrganizationsService } from '../organizations/organizations.service.js';
-import { lockOrganization } from '../platform/database/organization-lock.js';
+import { lockOrganization, lockOrganizationFor } from '../platform/database/organization-lock.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { pageOf, type Page } from '../platform/http/page.js';
 import type { AuditAction, AuditDetail } from '../platform/kernel/audit-event.js';
@@ -44,7 +44,7 @@ export class AgentsService {
     private readonly clock: Clock,
   ) {
     resources.whenScopesAreRemoved((...removal) => this.repository.takeScopes(...removal));
-    organizations.beforeSuspensionCommits((transaction) => this.requireUsableOperator(transaction));
+    organizations.aroundSuspension((transaction) => this.watchOperators(transaction));
   }
 
   /** Lets a room below end what belongs to an agent when it is decommissioned, in the same transaction. */
@@ -61,7 +61,7 @@ export class AgentsService {
     const organizationId = organizationFor(caller, body.organizationId);
     requireBuiltInScopes(caller, body.scopes ?? []);
     return this.unitOfWork.run(async (transaction) => {
-      if (!(await lockOrganization(transaction, organizationId))) throw problems.notFound;
+      if (!(await lockOrganizationFor(transaction, caller, organizationId))) throw problems.notFound;
       await this.requireDeclared(transaction, organizationId, body.scopes ?? []);
       await this.requireRoomForAgent(transaction, organizationId);
       const agent = newAgent(organizationId, randomUUID(), body, this.clock.now());
@@ -230,7 +230,7 @@ export class AgentsService {
   async manage<T>(caller: Principal, agentId: string, act: AgentAct<T>): Promise<T> {
     const organizationId = await this.organizationOf(caller, agentId);
     return this.unitOfWork.run(async (transaction) => {
-      await lockOrganization(transaction, organizationId);
+      await lockOrganizationFor(transaction, caller, organizationId);
       const agent = await this.repository.find(organizationId, agentId.toLowerCase(), transaction);
       if (agent === null) throw problems.notFound;
       requireBuiltInScopes(caller, agent.scopes);
@@ -244,17 +244,26 @@ export class AgentsService {
    * @throws Problem `conflict`
    */
   async keepingAnOperator<T>(transaction: EntityManager, agent: AgentEntity, act: AgentAct<T>): Promise<T> {
-    const isOperatorAgent = agent.status === 'active' && holdsAllBuiltInScopes(agent.scopes);
-    // Where none is usable already, as when the last secret has expired, the act is not what leaves none.
-    const guarded = isOperatorAgent && (await this.repository.hasUsableOperator(transaction, this.clock.now()));
+    if (agent.status !== 'active' || !holdsAllBuiltInScopes(agent.scopes)) return act(transaction, agent);
+    const refuseWhereNoneIsLeft = await this.watchOperators(transaction);
     const result = await act(transaction, agent);
-    if (guarded) await this.requireUsableOperator(transaction);
+    await refuseWhereNoneIsLeft();
     return result;
   }
 
-  private async requireUsableOperator(transaction: EntityManager): Promise<void> {
-    if (await this.repository.hasUsableOperator(transaction, this.clock.now())) return;
-    throw conflict('This would leave no usable operator: no active agent with every built-in scope and a secret.');
+  /**
+   * Looks whether there is a usable operator, before an act. Where there is none already, as when the last secret has
+   * expired, the act is not what leaves none.
+   *
+   * @returns what refuses the act, once it is done, where it has left none
+   */
+  private async watchOperators(transaction: EntityManager): Promise<() => Promise<void>> {
+    const usable = () => this.repository.hasUsableOperator(transaction, this.clock.now());
+    const before = await usable();
+    return async () => {
+      if (!before || (await usable())) return;
+      throw conflict('This would leave no usable operator: no active agent with every built-in scope and a secret.');
+    };
   }
 
   /** Scopes that are not built-in can be granted when a resource server of the agent's organization declares them. */

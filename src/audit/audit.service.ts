@@ -30,6 +30,7 @@ export class AuditService implements OnApplicationShutdown {
       'audit',
       RECORD_LIMITS,
       (events) => this.repository.appendTogether(events),
+      ({ event }) => event.organizationId,
       (size, seconds) => metrics.flushed('audit', size, seconds),
     );
     metrics.observeQueue('audit', () => this.recording.depth);

@@ -68,7 +68,7 @@ async function runCommand({ run }: Command): Promise<number> {
 /** Runs a command on the application's own services, without listening. */
 function withApp(work: (app: INestApplicationContext) => Promise<void>): Command['run'] {
   return async (config, { servingUrl, masterKey }) => {
-    const app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl });
+    const app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl }, 'load');
     try {
       await work(app);
     } finally {

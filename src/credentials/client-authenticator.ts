@@ -1,4 +1,4 @@
-import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { AuditService } from '../audit/audit.service.js';
 import { LookupCoalescer } from '../platform/database/lookup-coalescer.js';
 import { Metrics, type ClientAuthenticationMethod } from '../platform/http/metrics.js';
@@ -29,6 +29,7 @@ const LOOKUP_LIMITS = { maxQueue: 5000, maxBatch: 200 };
 /** Checks client secrets. Every check reads the shared state; those that come together share one query. */
 @Injectable()
 export class ClientAuthenticator implements OnApplicationShutdown {
+  private readonly logger = new Logger(ClientAuthenticator.name);
   private readonly lookup: LookupCoalescer<ClientKey, readonly ClientCandidate[]>;
 
   constructor(
@@ -61,7 +62,11 @@ export class ClientAuthenticator implements OnApplicationShutdown {
       ? await this.lookup.read({ agentId: clientId.toLowerCase(), prefix: prefixOf(secret) })
       : [];
     const [known] = candidates;
-    if (known === undefined) throw this.refusal(attempt, 'unknown_client');
+    if (known === undefined) {
+      // There is no chain for it: the log and the metrics are where failures of unknown clients are seen.
+      this.logger.log(`an unknown client failed to authenticate: ${isUuid(clientId) ? clientId : 'no UUID'}`);
+      throw this.refusal(attempt, 'unknown_client');
+    }
     const match = candidates.find(
       ({ credential }) => credential !== null && this.hasher.equal(credential.secretHash, digest),
     );

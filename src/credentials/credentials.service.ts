@@ -115,6 +115,8 @@ export class CredentialsService {
     }
     return this.agents.manage(caller, agentId, async (transaction, agent) => {
       const old = await this.findOrRefuse(transaction, agent, credentialId);
+      // It may have been suspended while its request waited.
+      if (caller.method === 'client_authentication' && agent.status !== 'active') throw problems.invalidToken;
       const now = this.clock.now();
       if (old.status !== 'active' || !isUsable(old, now)) {
         throw conflict('Only a secret that works and does not retire yet can be rotated.');

@@ -35,6 +35,7 @@ export class KeysService {
   private keys: ReadonlyMap<string, SigningKey> = new Map();
   private active: SigningKey | null = null;
   private reloadedAtMs = Number.NEGATIVE_INFINITY;
+  private loading: Promise<void> | null = null;
 
   constructor(
     private readonly repository: KeysRepository,
@@ -81,7 +82,8 @@ export class KeysService {
   async find(kid: string): Promise<SigningKey | null> {
     const known = this.keys.get(kid);
     if (known !== undefined) return known;
-    if (this.clock.nowMs() - this.reloadedAtMs < RELOAD_COOL_DOWN_MS) return null;
+    // Who comes while the keys are loaded waits for them; who comes right after finds what there is.
+    if (this.loading === null && this.clock.nowMs() - this.reloadedAtMs < RELOAD_COOL_DOWN_MS) return null;
     await this.load();
     return this.keys.get(kid) ?? null;
   }
@@ -113,12 +115,20 @@ export class KeysService {
     });
   }
 
-  private async load(): Promise<void> {
-    this.reloadedAtMs = this.clock.nowMs();
+  /** Reads the keys without making any: for commands, which may run with another configuration than the service. */
+  load(): Promise<void> {
+    this.loading ??= this.read().finally(() => {
+      this.loading = null;
+    });
+    return this.loading;
+  }
+
+  private async read(): Promise<void> {
     const stored = await this.repository.published();
     const parsed = stored.map((entity) => ({ phase: entity.phase, key: this.open(entity) }));
     this.keys = new Map(parsed.map(({ key }) => [key.kid, key]));
     this.active = parsed.find(({ phase }) => phase === 'active')?.key ?? null;
+    this.reloadedAtMs = this.clock.nowMs();
   }
 
   private open(entity: SigningKeyEntity): SigningKey {

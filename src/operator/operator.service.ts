@@ -41,11 +41,11 @@ export class OperatorService {
 
   /**
    * Gives the operator a new secret, for when every one is lost: the oldest operator agent is active with all built-in
-   * scopes again, and the secrets and tokens that it had are revoked. Where there is none left, a new one is made.
+   * scopes again, in an active organization, and the secrets and tokens that it had are revoked. Where there is none left, a new one is made.
    */
   reset(): Promise<OperatorCredentials> {
     return this.unitOfWork.run(async (transaction) => {
-      const { organizationId } = await this.organizations.ensureOperator(transaction);
+      const organizationId = await this.organizations.restoreOperator(transaction);
       const agent = await this.agents.restoreOperator(transaction, organizationId);
       return this.credentials.createForOperator(transaction, agent);
     });

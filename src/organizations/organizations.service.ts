@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import type { EntityManager } from 'typeorm';
 import { AuditService } from '../audit/audit.service.js';
-import { lockOrganization } from '../platform/database/organization-lock.js';
+import { lockOrganization, lockOrganizationFor } from '../platform/database/organization-lock.js';
 import { isUniqueViolation } from '../platform/database/sql-errors.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { pageOf, type Page } from '../platform/http/page.js';
@@ -27,8 +27,8 @@ import {
 
 export type { Tier } from './organization.entity.js';
 
-/** Refuses an act in its transaction by throwing. */
-type ActCheck = (transaction: EntityManager) => Promise<void>;
+/** Looks at the state before an act; what it gives refuses the act, once done, by throwing. */
+type ActCheck = (transaction: EntityManager) => Promise<() => Promise<void>>;
 
 /** Tenants, their tier and their limits. */
 @Injectable()
@@ -43,7 +43,7 @@ export class OrganizationsService {
   ) {}
 
   /** Lets a room below refuse the suspension of an organization, in the suspension's own transaction. */
-  beforeSuspensionCommits(check: ActCheck): void {
+  aroundSuspension(check: ActCheck): void {
     this.suspensionChecks.push(check);
   }
 
@@ -61,6 +61,21 @@ export class OrganizationsService {
     const organization = { ...newOrganization(operator, this.clock.now()), isOperator: true };
     await this.insert(transaction, organization, null, NO_ORIGIN);
     return { organizationId: organization.organizationId, created: true };
+  }
+
+  /** Lets a suspended operator organization work again. For the operator's commands only. */
+  async restoreOperator(transaction: EntityManager): Promise<string> {
+    const { organizationId } = await this.ensureOperator(transaction);
+    await lockOrganization(transaction, organizationId);
+    const organization = await this.repository.find(organizationId, transaction);
+    if (organization?.status !== 'suspended') return organizationId;
+    organization.status = 'active';
+    organization.updatedAt = this.clock.now();
+    await this.repository.update(transaction, organization);
+    await this.log(transaction, organizationId, 'organization.reactivated', null, NO_ORIGIN, {
+      cause: 'operator_reset',
+    });
+    return organizationId;
   }
 
   /**
@@ -106,7 +121,7 @@ export class OrganizationsService {
     body: UpdateOrganizationBody,
   ): Promise<OrganizationEntity> {
     return refusingTakenSlug(() =>
-      this.act(organizationId, async (transaction, organization) => {
+      this.act(caller, organizationId, async (transaction, organization) => {
         const { name, slug, tier, limits } = body;
         organization.name = name ?? organization.name;
         organization.slug = slug ?? organization.slug;
@@ -123,12 +138,14 @@ export class OrganizationsService {
    * @throws Problem `not_found`, `conflict` from the wrong state or where it has the last usable operator
    */
   suspend(caller: Principal, origin: RequestOrigin, organizationId: string): Promise<OrganizationEntity> {
-    return this.act(organizationId, async (transaction, organization) => {
+    return this.act(caller, organizationId, async (transaction, organization) => {
       if (organization.status !== 'active') throw conflict('The organization is suspended already.');
+      const checks = [];
+      for (const look of this.suspensionChecks) checks.push(await look(transaction));
       organization.status = 'suspended';
       organization.generation += 1;
       await this.write(transaction, organization, 'organization.suspended', caller, origin, {});
-      for (const check of this.suspensionChecks) await check(transaction);
+      for (const check of checks) await check();
     });
   }
 
@@ -138,7 +155,7 @@ export class OrganizationsService {
    * @throws Problem `not_found`, `conflict`
    */
   reactivate(caller: Principal, origin: RequestOrigin, organizationId: string): Promise<OrganizationEntity> {
-    return this.act(organizationId, async (transaction, organization) => {
+    return this.act(caller, organizationId, async (transaction, organization) => {
       if (organization.status !== 'suspended') throw conflict('The organization is not suspended.');
       organization.status = 'active';
       await this.write(transaction, organization, 'organization.reactivated', caller, origin, {});
@@ -159,12 +176,13 @@ export class OrganizationsService {
 
   /** Runs an act on an organization in one transaction, under its lock. */
   private async act(
+    caller: Principal,
     organizationId: string,
     work: (transaction: EntityManager, organization: OrganizationEntity) => Promise<void>,
   ): Promise<OrganizationEntity> {
     if (!isUuid(organizationId)) throw problems.notFound;
     return this.unitOfWork.run(async (transaction) => {
-      await lockOrganization(transaction, organizationId.toLowerCase());
+      await lockOrganizationFor(transaction, caller, organizationId.toLowerCase());
       const organization = await this.repository.find(organizationId.toLowerCase(), transaction);
       if (organization === null) throw problems.notFound;
       await work(transaction, organization);

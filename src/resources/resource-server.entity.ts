@@ -12,6 +12,10 @@ export class ResourceServerEntity {
   @Column({ type: 'text' })
   identifier!: string;
 
+  /** The identifier in the one spelling that it is compared by; see `identifierKey`. */
+  @Column({ name: 'identifier_key', type: 'text' })
+  identifierKey!: string;
+
   @Column({ type: 'text' })
   name!: string;
 

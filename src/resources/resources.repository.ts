@@ -4,7 +4,7 @@ import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import type { ScopeAudience } from '../platform/kernel/client.js';
 import { ResourceScopeEntity, ResourceServerEntity, type ResourceServer } from './resource-server.entity.js';
 
-/** The unique index on identifiers, whatever their case. */
+/** The unique constraint on identifiers, whatever their spelling. */
 export const IDENTIFIER_KEY = 'resource_servers_identifier_key';
 
 /** The place of a resource server in the list. */
@@ -40,7 +40,24 @@ export class ResourcesRepository {
     await this.insertScopes(transaction, resource);
   }
 
-  /** Deletes a resource server with its scopes. */
+  /**
+   * Reserves an identifier for an organization for good.
+   *
+   * @returns false where another organization has or had it
+   */
+  async reserveIdentifier(transaction: EntityManager, organizationId: string, key: string): Promise<boolean> {
+    await transaction.query(
+      'INSERT INTO resource_identifiers (identifier_key, organization_id) VALUES ($1, $2) ON CONFLICT DO NOTHING',
+      [key, organizationId],
+    );
+    const rows = await transaction.query<unknown[]>(
+      'SELECT 1 FROM resource_identifiers WHERE identifier_key = $1 AND organization_id = $2',
+      [key, organizationId],
+    );
+    return rows.length === 1;
+  }
+
+  /** Deletes a resource server with its scopes. Its identifier stays reserved. */
   async delete(transaction: EntityManager, { organizationId, resourceId }: ResourceServer): Promise<void> {
     await transaction.delete(ResourceServerEntity, { organizationId, resourceId });
   }

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { EntityManager } from 'typeorm';
 import { AuditService } from '../audit/audit.service.js';
 import { Config } from '../platform/config/config.js';
-import { lockOrganization } from '../platform/database/organization-lock.js';
+import { lockOrganizationFor } from '../platform/database/organization-lock.js';
 import { isUniqueViolation } from '../platform/database/sql-errors.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { pageOf, type Page } from '../platform/http/page.js';
@@ -17,6 +17,7 @@ import { BUILT_IN_SCOPE_NAMES } from '../platform/kernel/scopes.js';
 import { organizationFor } from '../platform/kernel/tenancy.js';
 import { isUuid, LOWER_CASE_UUID } from '../platform/kernel/uuid.js';
 import type { CreateResourceBody, ResourceScopeBody, UpdateResourceBody } from './dto/resource.bodies.js';
+import { identifierKey } from './identifier-key.js';
 import type { ResourceServer } from './resource-server.entity.js';
 import { IDENTIFIER_KEY, ResourcesRepository } from './resources.repository.js';
 
@@ -32,10 +33,12 @@ type ScopesRemoved = (
 const MAX_RESOURCES = 1000;
 const BUILT_IN_NAMES: ReadonlySet<string> = new Set(BUILT_IN_SCOPE_NAMES.map((name) => name.toLowerCase()));
 
+const identifierTaken = problems.conflict.withDetail('The identifier is taken.');
+
 /** The APIs that organizations protect with our tokens, and the scopes that they declare. */
 @Injectable()
 export class ResourcesService {
-  private takeScopes: ScopesRemoved = () => Promise.resolve(0);
+  private takeScopes: ScopesRemoved = () => Promise.reject(new Error('nobody takes removed scopes from their holders'));
 
   constructor(
     private readonly repository: ResourcesRepository,
@@ -62,9 +65,11 @@ export class ResourcesService {
     refuseScopeNames(body.scopes ?? []);
     return refusingTakenIdentifier(() =>
       this.unitOfWork.run(async (transaction) => {
-        if (!(await lockOrganization(transaction, organizationId))) throw problems.notFound;
+        if (!(await lockOrganizationFor(transaction, caller, organizationId))) throw problems.notFound;
         await this.requireRoom(transaction, organizationId);
         const resource = newResource(organizationId, body, this.clock.now());
+        const { identifierKey: key } = resource;
+        if (!(await this.repository.reserveIdentifier(transaction, organizationId, key))) throw identifierTaken;
         await this.refuseTakenScopes(transaction, resource);
         await this.repository.insert(transaction, resource);
         await this.log(transaction, resource, 'resource.created', caller, origin, {
@@ -188,7 +193,7 @@ export class ResourcesService {
   ): Promise<T> {
     const organizationId = await this.organizationOf(caller, resourceId);
     return this.unitOfWork.run(async (transaction) => {
-      await lockOrganization(transaction, organizationId);
+      await lockOrganizationFor(transaction, caller, organizationId);
       const resource = await this.repository.find(organizationId, resourceId.toLowerCase(), transaction);
       if (resource === null) throw problems.notFound;
       return work(transaction, resource);
@@ -205,8 +210,7 @@ export class ResourcesService {
 
   /** Our own API is nobody's resource server: its audience is the issuer. */
   private refuseOwnIdentifier(identifier: string): void {
-    const bare = (uri: string): string => uri.toLowerCase().replace(/\/+$/, '');
-    if (bare(identifier) !== bare(this.config.tokens.issuer)) return;
+    if (identifierKey(identifier) !== identifierKey(this.config.tokens.issuer)) return;
     throw problems.validationFailed.withErrors({ pointer: '/identifier', detail: 'is the issuer itself' });
   }
 
@@ -255,6 +259,7 @@ function newResource(organizationId: string, body: CreateResourceBody, now: Date
     organizationId,
     resourceId: randomUUID(),
     identifier: body.identifier,
+    identifierKey: identifierKey(body.identifier),
     name: body.name,
     scopes: (body.scopes ?? []).map(({ name, description }) => ({ name, description })),
     tokenTtlSeconds: body.tokenTtlSeconds ?? null,
@@ -279,7 +284,7 @@ async function refusingTakenIdentifier<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    if (isUniqueViolation(error, IDENTIFIER_KEY)) throw problems.conflict.withDetail('The identifier is taken.');
+    if (isUniqueViolation(error, IDENTIFIER_KEY)) throw identifierTaken;
     throw error;
   }
 }

@@ -7,7 +7,7 @@ import { ACCESS, type Access, type AuthenticatedRequest } from '../platform/kern
 import { insufficientScope } from '../platform/kernel/grants.js';
 import type { Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
-import { isFor, scopesOf, type AccessTokenClaims } from './access-token-claims.js';
+import { generationsOf, isFor, scopesOf, type AccessTokenClaims } from './access-token-claims.js';
 import { Introspections } from './introspections.js';
 
 const BEARER = /^bearer(?: +|$)/i;
@@ -69,5 +69,6 @@ function principalOf(claims: AccessTokenClaims): Principal {
     scopes: new Set(scopesOf(claims)),
     credentialId: claims.cred,
     method: 'bearer',
+    token: { jti: claims.jti, scope: claims.scope, generations: generationsOf(claims.gen) ?? [0, 0, 0] },
   };
 }

@@ -114,6 +114,12 @@ describe('a grant', () => {
     expect(decide(clientWith(['agents:read']), { resource: MAIL })).toBe('invalid_target');
   });
 
+  it('is refused with invalid_scope where the token would not fit into a header; naming fewer scopes helps', () => {
+    const many = Array.from({ length: 100 }, (_, index) => `agents:${String(index).padStart(70, '0')}`);
+    expect(decide(clientWith(many), {})).toBe('invalid_scope');
+    expect(decide(clientWith(many), { scopes: many.slice(0, 50) })).toMatchObject({ scopes: many.slice(0, 50) });
+  });
+
   describe('whatever is asked', () => {
     const name = fc.constantFrom('a', 'b', 'c', 'd', 'e', 'agents:read', 'audit:read', '__proto__', 'constructor');
     const identifier = fc.constantFrom(INVOICES, MAIL, 'https://third.example');

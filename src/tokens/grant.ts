@@ -9,6 +9,9 @@ export interface Grant {
   readonly ttlSeconds: number | null;
 }
 
+/** Scopes and audiences of one token, in characters: what fits in a header that every server accepts. */
+const MAX_GRANT_LENGTH = 6000;
+
 /** Why nothing can be granted. */
 export type GrantRefusal = 'invalid_scope' | 'invalid_target';
 
@@ -26,7 +29,7 @@ export interface GrantRequest {
  * audience, which is that of the named resource where there is one.
  *
  * A resource of which the agent has no scope at all is refused: a token for it would grant nothing but entry to APIs
- * that look at the audience only.
+ * that look at the audience only. Nor is a token made that would be too large for a header; naming fewer scopes helps.
  *
  * @param client the client, with the audiences of its scopes
  * @param issuer the audience of our own API
@@ -57,7 +60,8 @@ export function decideGrant(
   return grantOf(client, granted, audiences.length === 0 ? [issuer] : audiences);
 }
 
-function grantOf(client: Client, scopes: readonly string[], audiences: readonly string[]): Grant {
+function grantOf(client: Client, scopes: readonly string[], audiences: readonly string[]): Grant | GrantRefusal {
+  if (scopes.join(' ').length + audiences.join(' ').length > MAX_GRANT_LENGTH) return 'invalid_scope';
   const limits = client.audiences.flatMap(({ identifier, ttlSeconds }) =>
     ttlSeconds !== null && audiences.includes(identifier) ? [ttlSeconds] : [],
   );

@@ -46,6 +46,7 @@ export class TokenIssuer implements OnApplicationShutdown {
       'tokens',
       ISSUANCE_LIMITS,
       (items) => repository.issue(this.audit.columns(items.map(({ event }) => event)), items),
+      ({ event: { event } }) => event.organizationId,
       (size, seconds) => metrics.flushed('tokens', size, seconds),
     );
     metrics.observeQueue('tokens', () => this.commits.depth);

@@ -110,7 +110,7 @@ export class TokensRepository {
       .from(TokenRevocationEntity)
       .where(
         `(organization_id, jti) IN (SELECT organization_id, jti FROM token_revocations
-          WHERE expires_at < :now ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)`,
+          WHERE expires_at < :now ORDER BY expires_at LIMIT :limit)`,
         { now, limit },
       )
       .execute();

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { AuditService } from '../audit/audit.service.js';
-import { lockOrganization } from '../platform/database/organization-lock.js';
+import { lockOrganizationFor } from '../platform/database/organization-lock.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { Config } from '../platform/config/config.js';
 import { Metrics, type TokenRefusalReason } from '../platform/http/metrics.js';
@@ -93,7 +93,7 @@ export class TokensService {
     if (claims === null) return;
     if (claims.sub !== caller.agentId && !isOperator(caller)) throw insufficientScope([OPERATOR_SCOPE]);
     const revoked = await this.unitOfWork.run(async (transaction) => {
-      await lockOrganization(transaction, claims.org);
+      await lockOrganizationFor(transaction, caller, claims.org);
       if (!(await this.repository.revoke(transaction, claims))) return false;
       await this.audit.append(transaction, {
         organizationId: claims.org,

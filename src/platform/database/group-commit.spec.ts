@@ -9,17 +9,21 @@ function sqlError(code: string): Error {
   return Object.assign(new Error(`SQLSTATE ${code}`), { code, severity: 'ERROR' });
 }
 
+/** The first letter of an item names its lock. */
+const lockOf = (item: string): string => item.charAt(0);
+
 /** A group commit whose flush fails where `fault` says so, and notes what it was given. */
 function committing(fault: (items: readonly string[]) => Error | null, limits = LIMITS) {
   const flushes: string[][] = [];
-  const commits = new GroupCommit<string, string>('letters', limits, async (items) => {
+  const flush = async (items: readonly string[]): Promise<string[]> => {
     flushes.push([...items]);
     // A round trip to the database.
     await Promise.resolve();
     const error = fault(items);
     if (error !== null) throw error;
     return items.map((item) => item.toUpperCase());
-  });
+  };
+  const commits = new GroupCommit<string, string>('letters', limits, flush, lockOf);
   return { commits, flushes };
 }
 
@@ -96,19 +100,41 @@ describe('a group commit', () => {
   });
 
   it('fails an item for which a flush gives no result', async () => {
-    const commits = new GroupCommit<string, string>('forgetful', LIMITS, (items) =>
-      items.length > 1 ? Promise.reject(sqlError('22021')) : Promise.resolve([]),
-    );
+    const flush = (items: readonly string[]): Promise<string[]> =>
+      items.length > 1 ? Promise.reject(sqlError('22021')) : Promise.resolve([]);
+    const commits = new GroupCommit<string, string>('forgetful', LIMITS, flush, lockOf);
     for (const outcome of await Promise.allSettled([commits.commit('a'), commits.commit('b')])) {
       expect(outcome).toMatchObject({ status: 'rejected', reason: { message: /no result/ } });
     }
   });
 
   it('takes results that are undefined for results, in retries too', async () => {
-    const commits = new GroupCommit<string, undefined>('silent', LIMITS, (items) =>
-      items.length > 1 ? Promise.reject(sqlError('22021')) : Promise.resolve([undefined]),
-    );
+    const flush = (items: readonly string[]): Promise<undefined[]> =>
+      items.length > 1 ? Promise.reject(sqlError('22021')) : Promise.resolve([undefined]);
+    const commits = new GroupCommit<string, undefined>('silent', LIMITS, flush, lockOf);
     expect(await Promise.all([commits.commit('a'), commits.commit('b')])).toEqual([undefined, undefined]);
+  });
+
+  it('waits lock by lock where it waited in vain, so that a held lock costs the others one more wait at most', async () => {
+    const { commits, flushes } = committing((items) =>
+      items.some((item) => item.startsWith('b')) ? sqlError('55P03') : null,
+    );
+    const items = ['a1', 'b1', 'a2', 'b2', 'c1'];
+    const outcomes = await Promise.allSettled(items.map((item) => commits.commit(item)));
+    expect(outcomes.map(({ status }) => status)).toEqual([
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+    ]);
+    expect(flushes).toEqual([items, ['a1', 'a2'], ['b1', 'b2'], ['c1']]);
+  });
+
+  it('does not wait twice where all wait for one lock', async () => {
+    const { commits, flushes } = committing(() => sqlError('55P03'));
+    await Promise.allSettled(['b1', 'b2'].map((item) => commits.commit(item)));
+    expect(flushes).toEqual([['b1', 'b2']]);
   });
 
   it('is bounded, and closes when drained', async () => {
@@ -129,6 +155,7 @@ describe('a group commit', () => {
       'observed',
       LIMITS,
       (items) => (items.length > 1 ? Promise.reject(sqlError('23505')) : Promise.resolve([...items])),
+      lockOf,
       (size) => sizes.push(size),
     );
     await Promise.all(['a', 'b'].map((item) => commits.commit(item)));

@@ -1,4 +1,6 @@
 import type { EntityManager } from 'typeorm';
+import type { Principal } from '../kernel/principal.js';
+import { problems } from '../kernel/problem.js';
 
 /**
  * Locks an organization's ledger row until the transaction ends. Every change of state takes this lock first and reads
@@ -12,4 +14,30 @@ export async function lockOrganization(transaction: EntityManager, organizationI
     [organizationId],
   );
   return rows.length === 1;
+}
+
+/**
+ * Locks an organization for an act of somebody's, and asks under the lock whether the caller's token is still alive: it
+ * was when the request came in, but a suspension or a revocation may have been answered while the act waited.
+ *
+ * @returns false where there is no such organization
+ * @throws Problem `invalid_token`
+ */
+export async function lockOrganizationFor(
+  transaction: EntityManager,
+  caller: Principal,
+  organizationId: string,
+): Promise<boolean> {
+  const exists = await lockOrganization(transaction, organizationId);
+  if (caller.token === null) return exists;
+  const { jti, scope, generations } = caller.token;
+  const [row] = await transaction.query<{ alive: boolean }[]>(
+    `SELECT (tokens_alive(ARRAY[$1::uuid], ARRAY[$2::uuid], ARRAY[$3::uuid], ARRAY[$4::uuid], ARRAY[$5::text],
+      ARRAY[$6::integer], ARRAY[$7::integer], ARRAY[$8::integer]))[1] AS alive`,
+    [caller.organizationId, caller.agentId, caller.credentialId, jti, scope, ...generations],
+  );
+  if (row?.alive !== true) {
+    throw problems.invalidToken.withHeaders({ 'WWW-Authenticate': 'Bearer error="invalid_token"' });
+  }
+  return exists;
 }

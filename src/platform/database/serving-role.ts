@@ -11,6 +11,7 @@ const TABLE_GRANTS: Readonly<Record<string, string>> = {
   agents: 'SELECT, INSERT, UPDATE',
   credentials: 'SELECT, INSERT, UPDATE',
   resource_servers: 'SELECT, INSERT, UPDATE, DELETE',
+  resource_identifiers: 'SELECT, INSERT',
   resource_scopes: 'SELECT, INSERT, UPDATE, DELETE',
   organization_usage: 'SELECT, INSERT, UPDATE',
   organization_usage_cursors: 'SELECT, INSERT, UPDATE',

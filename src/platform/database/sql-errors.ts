@@ -17,6 +17,11 @@ export function isRowFault(error: unknown): boolean {
   return ['21', '22', '23'].includes(state.slice(0, 2)) || ['40P01', '40001', '55P03'].includes(state);
 }
 
+/** Whether the database gave up waiting for a lock (55P03). */
+export function isLockTimeout(error: unknown): boolean {
+  return sqlStateOf(error) === '55P03';
+}
+
 /** Whether `error` says that a unique constraint called `constraint` was violated. */
 export function isUniqueViolation(error: unknown, constraint: string): boolean {
   return (

@@ -1,22 +1,46 @@
 import { Injectable } from '@nestjs/common';
 import { DataSource, type EntityManager } from 'typeorm';
+import { QueueFull } from './serial-batch.js';
+
+/** Transactions that run at one time: half of the pool, so that however many wait for a lock the hot path has the rest. */
+const MAX_RUNNING = 10;
+/** Transactions that may wait for their turn; over it the answer is 503. */
+const MAX_WAITING = 500;
 
 /** Opens transactions. Whoever writes takes the transaction's `EntityManager` as an argument. */
 @Injectable()
 export class UnitOfWork {
+  private running = 0;
+  private readonly waiting: (() => void)[] = [];
+
   constructor(private readonly dataSource: DataSource) {}
 
   /**
    * Runs `work` in one transaction at READ COMMITTED: committed when it resolves, rolled back when it rejects.
    *
    * @returns what `work` resolves to, after COMMIT
+   * @throws QueueFull where too many wait already
    */
-  run<T>(work: (transaction: EntityManager) => Promise<T>): Promise<T> {
-    return this.dataSource.transaction('READ COMMITTED', work);
+  async run<T>(work: (transaction: EntityManager) => Promise<T>): Promise<T> {
+    await this.turn();
+    try {
+      return await this.dataSource.transaction('READ COMMITTED', work);
+    } finally {
+      this.running -= 1;
+      this.waiting.shift()?.();
+    }
   }
 
   /** The manager for reads that need no transaction. */
   get reader(): EntityManager {
     return this.dataSource.manager;
+  }
+
+  private async turn(): Promise<void> {
+    if (this.running >= MAX_RUNNING) {
+      if (this.waiting.length >= MAX_WAITING) throw new QueueFull('transactions');
+      await new Promise<void>((resolve) => this.waiting.push(resolve));
+    }
+    this.running += 1;
   }
 }

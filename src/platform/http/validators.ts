@@ -63,9 +63,11 @@ export function IsResourceIdentifier(options?: ValidationOptions): PropertyDecor
   );
 }
 
-/** ASCII only, as a URI is: an identifier has one Unicode form. */
+/** ASCII only, as a URI is: an identifier has one Unicode form. Nobody's name and password are part of an audience. */
 function isResourceIdentifier(value: string): boolean {
-  return value.length <= MAX_IDENTIFIER && ABSOLUTE_URI.test(value) && URL.canParse(value);
+  if (value.length > MAX_IDENTIFIER || !ABSOLUTE_URI.test(value) || !URL.canParse(value)) return false;
+  const { username, password } = new URL(value);
+  return username === '' && password === '';
 }
 
 /** An instant of RFC 3339, or a date, which is its first instant in UTC. A time of unknown offset is refused. */
@@ -88,7 +90,10 @@ function isInstant(value: unknown): boolean {
   const [text, year, month, day] = match;
   // `Date.parse` takes February 30.
   const date = new Date(Date.UTC(Number(year), Number(month) - 1, Number(day)));
-  return date.getUTCMonth() + 1 === Number(month) && !Number.isNaN(Date.parse(text));
+  if (date.getUTCMonth() + 1 !== Number(month)) return false;
+  // An offset may carry it beyond the years that RFC 3339 knows.
+  const utcYear = new Date(text).getUTCFullYear();
+  return utcYear >= 1 && utcYear <= 9999;
 }
 
 function isLabels(value: unknown): boolean {

@@ -1,6 +1,7 @@
 import { applyDecorators, createParamDecorator, SetMetadata, type ExecutionContext } from '@nestjs/common';
 import { ApiSecurity } from '@nestjs/swagger';
 import type { FastifyRequest } from 'fastify';
+import { isIP } from 'node:net';
 import type { Client } from './client.js';
 import type { Principal, RequestOrigin } from './principal.js';
 import type { BuiltInScope } from './scopes.js';
@@ -77,7 +78,9 @@ export const CallingClient = createParamDecorator((_: unknown, context: Executio
 /** Where `request` came from; see `RequestOrigin`. */
 export function originOf(request: FastifyRequest): RequestOrigin {
   const userAgent = request.headers['user-agent'];
-  return { ip: request.ip, userAgent: userAgent === undefined ? null : userAgent.slice(0, 256) };
+  // A trusted proxy may pass on anything in X-Forwarded-For: what is no address is not taken for one.
+  const ip = isIP(request.ip) === 0 ? (request.socket.remoteAddress ?? null) : request.ip;
+  return { ip, userAgent: userAgent === undefined ? null : userAgent.slice(0, 256) };
 }
 
 /** Injects where the request came from. */

@@ -38,5 +38,6 @@ export function principalOf(client: Client): Principal {
     credentialId: client.credentialId,
     scopes: new Set(client.scopes),
     method: 'client_authentication',
+    token: null,
   };
 }

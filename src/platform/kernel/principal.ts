@@ -3,6 +3,15 @@ import { OPERATOR_SCOPE } from './scopes.js';
 /** How a caller proved who it is. */
 export type AuthenticationMethod = 'bearer' | 'client_authentication';
 
+/** What tells whether a principal's token is still alive. */
+export interface PrincipalToken {
+  readonly jti: string;
+  /** Its scopes, separated by single spaces. */
+  readonly scope: string;
+  /** The generations of organization, agent and credential that it was issued under. */
+  readonly generations: readonly [number, number, number];
+}
+
 /**
  * Whoever makes an authenticated request: the agent that a valid Bearer token names, or the client that authenticated
  * itself at an OAuth endpoint. `scopes` are those of the token (Bearer) or those of the agent (client authentication).
@@ -13,6 +22,8 @@ export interface Principal {
   readonly scopes: ReadonlySet<string>;
   readonly credentialId: string;
   readonly method: AuthenticationMethod;
+  /** The Bearer token, as far as its state is asked for again; null for client authentication. */
+  readonly token: PrincipalToken | null;
 }
 
 /** Whether the principal is the platform operator, who may reach every organization. */

@@ -25,6 +25,7 @@ CREATE FUNCTION append_audit_events(
   p_occurred timestamptz[]
 ) RETURNS TABLE (event_sequence bigint, event_hash bytea)
 LANGUAGE plpgsql VOLATILE
+SET lock_timeout = '1s'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $$

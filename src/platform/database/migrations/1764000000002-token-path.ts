@@ -60,6 +60,8 @@ $$;
  * Outcomes: issued, client_invalid, agent_suspended, organization_suspended, generation_changed (with the present
  * generation and scopes, to be decided and signed anew), quota_reached (with tier and limit).
  *
+ * A lock that is not had within a second is given up: one locked organization must not hold up the others.
+ *
  * The month of a request is the clock's of the replica; a replica whose clock lags behind a month that has begun counts
  * into the month that has begun.
  */
@@ -70,6 +72,7 @@ CREATE FUNCTION issue_tokens(
   p_occurred timestamptz[], p_credentials uuid[], p_generations text[], p_months integer[]
 ) RETURNS TABLE (outcome text, generation text, scopes text, tier text, quota_limit bigint)
 LANGUAGE plpgsql VOLATILE
+SET lock_timeout = '1s'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off

@@ -13,23 +13,29 @@ export class ResourceServers1764000001000 implements MigrationInterface {
 }
 
 /**
- * Identifiers and scope names that differ only in case are the same to a reader, so they are the same here. Both are
- * ASCII, so that there are no two Unicode forms of one.
+ * Identifiers that are the same URI in another spelling are the same here (`identifier_key`), and one stays with the
+ * organization that had it first, even after it was deleted: APIs may trust it as an audience for long. Scope names that
+ * differ only in case are the same. Both are ASCII, so that there are no two Unicode forms of one.
  */
 const RESOURCE_SERVERS = `
 CREATE TABLE resource_servers (
   organization_id uuid NOT NULL REFERENCES organizations (organization_id),
   resource_id uuid NOT NULL CONSTRAINT resource_servers_resource_id_key UNIQUE,
   identifier text NOT NULL,
+  identifier_key text NOT NULL CONSTRAINT resource_servers_identifier_key UNIQUE,
   name text NOT NULL,
   token_ttl_seconds integer,
   created_at timestamptz(3) NOT NULL,
   updated_at timestamptz(3) NOT NULL,
   PRIMARY KEY (organization_id, resource_id)
 );
-CREATE UNIQUE INDEX resource_servers_identifier_key ON resource_servers (lower(identifier));
 CREATE INDEX resource_servers_newest_first
   ON resource_servers (organization_id, created_at DESC, resource_id DESC);
+
+CREATE TABLE resource_identifiers (
+  identifier_key text PRIMARY KEY,
+  organization_id uuid NOT NULL REFERENCES organizations (organization_id)
+);
 
 CREATE TABLE resource_scopes (
   organization_id uuid NOT NULL,
