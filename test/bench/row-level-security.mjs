@@ -17,12 +17,12 @@ const ORGANIZATIONS = 20;
 const AGENTS = 1000;
 /** Connections that are busy at once. */
 const CONCURRENCIES = [1, 8];
-/** What each connection asks in a round when several are busy; so many fewer are the rounds. */
+/** What each connection asks in a round when several are busy; there are fewer such rounds. */
 const QUERIES_TOGETHER = 10;
 const UNBOUND = 'bench_unbound';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string' } } });
-const ROUNDS = Number(values.rounds ?? 1000);
+const ROUNDS = Number(values.rounds ?? 800);
 
 const COLUMNS =
   'organization_id, agent_id, name, description, owner, type, version, environment, capabilities, labels, scopes, ' +
@@ -45,6 +45,20 @@ const WAYS = {
       await client.query("SELECT set_config('app.organization_id', $1, true)", [ids[0]]);
       const { rows } = await client.query(sql, ids);
       await client.query('COMMIT');
+      return rows;
+    },
+  },
+  // The same four in one round trip, with `pipeline` of `pg`: nobody waits for an answer before the next is sent.
+  'four, pipelined': {
+    bound: true,
+    pipeline: true,
+    ask: async (client, sql, ids) => {
+      const [, , { rows }] = await Promise.all([
+        client.query('BEGIN'),
+        client.query("SELECT set_config('app.organization_id', $1, true)", [ids[0]]),
+        client.query(sql, ids),
+        client.query('COMMIT'),
+      ]);
       return rows;
     },
   },
@@ -89,15 +103,16 @@ async function main() {
   await migrate(postgres.owningUrl, postgres.servingUrl);
   const ids = await prepare();
   const bound = await connect(postgres.servingUrl);
+  const pipelined = await connect(postgres.servingUrl, true);
   const unbound = await connect(withRole(postgres.servingUrl, UNBOUND));
   await assertTheWallStands(bound[0], ids);
   const results = [];
   for (const concurrency of CONCURRENCIES) {
     for (const [read, sql] of Object.entries(READS)) {
-      results.push(...(await compare(read, sql, concurrency, { bound, unbound }, ids)));
+      results.push(...(await compare(read, sql, concurrency, { bound, pipelined, unbound }, ids)));
     }
   }
-  for (const client of [...bound, ...unbound]) await client.end();
+  for (const client of [...bound, ...pipelined, ...unbound]) await client.end();
   const { server_version: version } = ids.version;
   console.log(
     `PostgreSQL ${version}, Node.js ${process.version}, ${os.availableParallelism()} cores, ${os.cpus()[0]?.model}`,
@@ -161,16 +176,18 @@ async function assertTheWallStands(client, { tenants: [[first], [second]] }) {
 }
 
 /** Times every way in each round, in another order each time, and gives medians and ratios to the plain ways. */
-async function compare(read, sql, concurrency, { bound, unbound }, { tenants }) {
+async function compare(read, sql, concurrency, sides, { tenants }) {
   const names = Object.keys(WAYS);
   const times = Object.fromEntries(names.map((name) => [name, []]));
-  const rounds = concurrency === 1 ? ROUNDS : Math.ceil(ROUNDS / QUERIES_TOGETHER);
+  const rounds = concurrency === 1 ? ROUNDS : Math.ceil(ROUNDS / QUERIES_TOGETHER / 2);
   // The first rounds warm up connections, caches and Node.js; they are thrown away.
   const warmUp = Math.ceil(rounds / 10);
   for (let round = -warmUp; round < rounds; round += 1) {
     for (let turn = 0; turn < names.length; turn += 1) {
       const name = names[(turn + round + warmUp) % names.length];
-      const clients = (WAYS[name].bound ? bound : unbound).slice(0, concurrency);
+      const { bound, pipeline, ask } = WAYS[name];
+      const side = pipeline ? sides.pipelined : bound ? sides.bound : sides.unbound;
+      const clients = side.slice(0, concurrency);
       const time = await timeRound(
         WAYS[name].ask,
         sql,
@@ -207,8 +224,11 @@ async function timeRound(ask, sql, clients, idsOf) {
   return ((performance.now() - started) * 1000) / (clients.length * each);
 }
 
-async function connect(connectionString) {
-  const clients = Array.from({ length: Math.max(...CONCURRENCIES) }, () => new pg.Client({ connectionString }));
+async function connect(connectionString, pipeline = false) {
+  const clients = Array.from(
+    { length: Math.max(...CONCURRENCIES) },
+    () => new pg.Client({ connectionString, pipeline }),
+  );
   for (const client of clients) {
     // Where something fails the server is stopped under them; the failure itself is told.
     client.on('error', () => undefined);

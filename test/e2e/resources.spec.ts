@@ -97,7 +97,7 @@ describe('resource servers', () => {
 
     it.each([
       'https://api.example',
-      'https://api.example/',
+      'https://root.example/',
       'https://api.example/v1?tenant=7',
       'http://127.0.0.1:8080/mcp',
       'https://[::1]:8443/',
@@ -141,6 +141,8 @@ describe('resource servers', () => {
       ['one with a line break', 'https://a.example\n'],
       ['one with a quote', 'https://a.example/"'],
       ['one with a backslash', 'https://a.example\\b'],
+      ['one with a name and a password', 'https://user:secret@a.example'],
+      ['one with a name', 'https://user@a.example'],
       ['one with a broken percent sign', 'https://a.example/%zz'],
       ['an international host', 'https://b\u00fccher.example'],
       ['an international path, composed', 'https://a.example/caf\u00e9'],
@@ -234,6 +236,47 @@ describe('resource servers', () => {
           expect(headers.get('content-type')).toBe('application/problem+json');
         }
       }
+    });
+
+    it('answers 409 for the same URI in another spelling (RFC 3986 §6.2)', async () => {
+      const [, other] = await tenant();
+      const host = `${fresh()}.example`;
+      await make([], { identifier: `https://${host}/a/b` });
+      for (const spelling of [
+        `https://${host}/a/b/`,
+        `https://${host}/a//b`,
+        `https://${host}:443/a/b`,
+        `HTTPS://${host.toUpperCase()}/a/b`,
+        `https://${host}/a/./b`,
+        `https://${host}/x/../a/b`,
+        `https://${host}/%61/b`,
+        `https://${host}/a/b?`,
+      ]) {
+        for (const by of [admin, other]) {
+          const { status, body } = await post({ identifier: spelling, name: 'x' }, by);
+          expect([spelling, status, body['code']]).toEqual([spelling, 409, 'conflict']);
+        }
+      }
+      for (const another of [
+        `http://${host}/a/b`,
+        `https://${host}:8443/a/b`,
+        `https://${host}/a`,
+        `https://${host}/a/b?c`,
+      ]) {
+        const { status } = await post({ identifier: another, name: 'x' }, other);
+        expect([another, status]).toEqual([another, 201]);
+      }
+    });
+
+    it('keeps a deleted identifier for its organization: nobody else gets the audience of its tokens', async () => {
+      const [, other] = await tenant();
+      const { id, identifier } = await make();
+      await call('DELETE', `/resources/${id}`);
+      for (const spelling of [identifier, `${identifier}/`, identifier.toUpperCase()]) {
+        const { status, body } = await post({ identifier: spelling, name: 'x' }, other);
+        expect([spelling, status, body['code']]).toEqual([spelling, 409, 'conflict']);
+      }
+      expect((await post({ identifier: `${identifier}/`, name: 'x' })).status).toBe(201);
     });
 
     it('gives an identifier that many want at once to one of them', async () => {
@@ -419,13 +462,14 @@ describe('resource servers', () => {
 
   it('are bounded: the thousand-and-first is refused with limit and used', async () => {
     const [own, by] = await tenant();
+    const { id } = await make([], {}, by);
     await service.database.query(
-      `INSERT INTO resource_servers (organization_id, resource_id, identifier, name, created_at, updated_at)
-        SELECT $1::uuid, gen_random_uuid(), 'urn:' || $1::uuid || ':' || n, 'filler', now(), now()
-          FROM generate_series(1, 999) n`,
+      `INSERT INTO resource_servers
+        SELECT (jsonb_populate_record(r, jsonb_build_object('resource_id', gen_random_uuid(),
+            'identifier', r.identifier || n, 'identifier_key', r.identifier || n))).*
+          FROM generate_series(1, 999) n, resource_servers r WHERE r.organization_id = $1`,
       [own],
     );
-    const { id } = await make([], {}, by);
     const { status, body } = await post({ identifier: freshUri(), name: 'x' }, by);
     expect([status, body]).toMatchObject([403, { code: 'limit_reached', limit: 1000, used: 1000 }]);
     await call('DELETE', `/resources/${id}`, undefined, by);

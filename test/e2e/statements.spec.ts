@@ -111,7 +111,8 @@ describe('the statements of', () => {
     expect((await service.api.revoke(operator, revoked)).status).toBe(200);
     expect(statements).toEqual([
       ...['tokens_alive', 'tokens_alive'],
-      ...['START TRANSACTION', 'SET TRANSACTION', 'SELECT 1', 'INSERT INTO', 'SELECT event_sequence,', 'COMMIT'],
+      ...['START TRANSACTION', 'SET TRANSACTION', 'SELECT 1', 'SELECT (tokens_alive(ARRAY[$1::uuid],'],
+      ...['INSERT INTO', 'SELECT event_sequence,', 'COMMIT'],
     ]);
   });
 
