@@ -16,6 +16,8 @@ const say = (line: string): void => console.log(line);
 const askedToEnd = new Promise<void>((resolve) => {
   process.on('SIGINT', () => resolve());
   process.on('SIGTERM', () => resolve());
+  // The terminal was closed.
+  process.on('SIGHUP', () => resolve());
 });
 
 const config = loadConfigOrExit();
@@ -57,7 +59,7 @@ async function shutDown(running: NestFastifyApplication, opened: OpenDatabase): 
 
 /** Tells where the service listens, and the first operator's secret, this once. */
 function greet({ bootstrap, tokens }: Config, url: string, operator: OperatorCredentials | null): void {
-  say(`AgentIdP listens on ${url} (issuer ${tokens.issuer}).`);
+  say(`AgentIdP listens on ${url} (issuer ${tokens.issuer}). Its API document is at ${url}/api/docs.`);
   if (operator === null) {
     if (bootstrap !== null) say('An operator exists: BOOTSTRAP_CLIENT_ID and BOOTSTRAP_CLIENT_SECRET are ignored.');
     return;

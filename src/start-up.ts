@@ -18,6 +18,9 @@ export function loadConfigOrExit(): Config {
 /** What a process that could not start says, in one sentence, and the code that it exits with. */
 export function startFailure(error: unknown): { message: string; exitCode: number } {
   if (error instanceof SealBroken) return { message: error.message, exitCode: EXIT_BAD_CONFIGURATION };
+  if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
+    return { message: `${error.message}. Set PORT to another one.`, exitCode: 1 };
+  }
   if (error instanceof Error) return { message: error.message, exitCode: 1 };
   return { message: String(error), exitCode: 1 };
 }

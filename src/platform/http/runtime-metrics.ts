@@ -48,9 +48,7 @@ function measureProcess(registers: Registry[], prefix: string): void {
       counted = seconds;
     },
   });
-  const resident = gauge('process_resident_memory_bytes', 'Resident memory size in bytes.');
-  const heapTotal = gauge('nodejs_heap_size_total_bytes', 'Process heap size from Node.js in bytes.');
-  const external = gauge('nodejs_external_memory_bytes', 'Node.js external memory size in bytes.');
+  // Registered before those that it sets, because a collection goes in the order of registration.
   new Gauge({
     name: `${prefix}nodejs_heap_size_used_bytes`,
     help: 'Process heap size used from Node.js in bytes.',
@@ -63,6 +61,9 @@ function measureProcess(registers: Registry[], prefix: string): void {
       external.set(memory.external);
     },
   });
+  const resident = gauge('process_resident_memory_bytes', 'Resident memory size in bytes.');
+  const heapTotal = gauge('nodejs_heap_size_total_bytes', 'Process heap size from Node.js in bytes.');
+  const external = gauge('nodejs_external_memory_bytes', 'Node.js external memory size in bytes.');
 
   function gauge(name: string, help: string): Gauge {
     return new Gauge({ name: prefix + name, help, registers });
@@ -83,9 +84,6 @@ function measureEventLoop(registers: Registry[], prefix: string): { disable(): b
       seen = now;
     },
   });
-  const mean = gauge('mean', 'The mean of the recorded event loop delays.');
-  const p50 = gauge('p50', 'The 50th percentile of the recorded event loop delays.');
-  const p99 = gauge('p99', 'The 99th percentile of the recorded event loop delays.');
   new Gauge({
     name: `${prefix}nodejs_eventloop_lag_max_seconds`,
     help: 'The maximum recorded event loop delay.',
@@ -99,6 +97,9 @@ function measureEventLoop(registers: Registry[], prefix: string): { disable(): b
       delay.reset();
     },
   });
+  const mean = gauge('mean', 'The mean of the recorded event loop delays.');
+  const p50 = gauge('p50', 'The 50th percentile of the recorded event loop delays.');
+  const p99 = gauge('p99', 'The 99th percentile of the recorded event loop delays.');
   return delay;
 
   function gauge(name: string, help: string): Gauge {
