@@ -17,6 +17,7 @@ import { KernelModule } from './platform/kernel/kernel.module.js';
 import { QuotaModule } from './quota/quota.module.js';
 import { AccessTokenGuard } from './tokens/access-token.guard.js';
 import { TokensModule } from './tokens/tokens.module.js';
+import { WebhooksModule } from './webhooks/webhooks.module.js';
 
 /** What the application is made of, beside its configuration. */
 export interface AppParts {
@@ -47,6 +48,7 @@ export class AppModule {
         QuotaModule,
         CredentialsModule,
         TokensModule,
+        WebhooksModule,
         OperatorModule,
       ],
       // In this order: a client that authenticated itself needs no Bearer token.

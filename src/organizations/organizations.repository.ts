@@ -8,6 +8,7 @@ export interface OrganizationLimits {
   readonly tier: Tier;
   readonly tokensPerMonth: number | null;
   readonly agents: number | null;
+  readonly webhooks: number | null;
 }
 
 /** Serializes the making of the operator organization over all replicas. An arbitrary constant. */
@@ -41,15 +42,23 @@ export class OrganizationsRepository {
     organizationId: string,
     reader: EntityManager = this.unitOfWork.reader,
   ): Promise<OrganizationLimits | null> {
-    const rows = await reader.query<{ tier: Tier; tokens: string | null; agents: string | null }[]>(
+    const rows = await reader.query<
+      { tier: Tier; tokens: string | null; agents: string | null; webhooks: string | null }[]
+    >(
       `SELECT o.tier, coalesce(o.limit_tokens_per_month, t.tokens_per_month) AS tokens,
-          coalesce(o.limit_agents, t.agents) AS agents
+          coalesce(o.limit_agents, t.agents) AS agents,
+          coalesce(o.limit_webhooks, t.webhooks) AS webhooks
         FROM organizations o JOIN tiers t ON t.name = o.tier WHERE o.organization_id = $1`,
       [organizationId],
     );
     const row = rows[0];
     if (row === undefined) return null;
-    return { tier: row.tier, tokensPerMonth: numberOrNull(row.tokens), agents: numberOrNull(row.agents) };
+    return {
+      tier: row.tier,
+      tokensPerMonth: numberOrNull(row.tokens),
+      agents: numberOrNull(row.agents),
+      webhooks: numberOrNull(row.webhooks),
+    };
   }
 }
 
