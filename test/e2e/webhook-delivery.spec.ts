@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Webhook } from 'standardwebhooks';
+import { DeliveryRetention } from '../../src/webhooks/delivery-retention.js';
 import { Receiver } from '../support/receiver.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 import { until } from '../support/until.js';
@@ -36,6 +37,7 @@ describe('delivery of webhooks', () => {
   });
   afterAll(() => service.close());
   beforeEach(async () => {
+    service.clock.set(new Date().toISOString());
     token = await service.api.token(service.operator);
     receiver = await Receiver.start();
   });
@@ -160,5 +162,160 @@ describe('delivery of webhooks', () => {
     expect((await first())?.attempts).toHaveLength(10);
     expect((await first())?.nextAttemptAt).toBeNull();
     expect(receiver.received).toHaveLength(12);
+  });
+
+  it('signs with both secrets while a rotation overlaps, and then with the new one only', async () => {
+    const { webhookId, signingSecret } = await subscribe(['agent.created']);
+    const path = `/webhooks/${webhookId}/rotate-secret`;
+    const { body } = await service.api.call('POST', path, token, { overlapSeconds: 600 });
+    await newAgents(1);
+    await until('it arrives', () => receiver.received.length === 1);
+    const [both] = receiver.received;
+    expect(both?.headers['webhook-signature']?.split(' ')).toHaveLength(2);
+    for (const secret of [signingSecret, String(body['signingSecret'])]) {
+      expect(new Webhook(secret).verify(both?.text ?? '', { ...both?.headers })).toEqual(both?.body);
+    }
+    service.clock.advance(601);
+    await newAgents(1);
+    await until('the next arrives', () => receiver.received.length === 2);
+    const one = receiver.received[1];
+    expect(one?.headers['webhook-signature']?.split(' ')).toHaveLength(1);
+    expect(() => new Webhook(signingSecret).verify(one?.text ?? '', { ...one?.headers })).toThrow();
+  });
+
+  it('sends a test event, whatever the subscription names, and sends events again by hand', async () => {
+    const { webhookId, signingSecret } = await subscribe(['quota.threshold']);
+    const sent = await service.api.call<DeliveryBody>('POST', `/webhooks/${webhookId}/test`, token);
+    expect([sent.status, sent.body.event, sent.body.status]).toEqual([202, 'webhook.test', 'pending']);
+    await until('it arrives', () => receiver.received.length === 1);
+    const [message] = receiver.received;
+    expect(new Webhook(signingSecret).verify(message?.text ?? '', { ...message?.headers })).toMatchObject({
+      type: 'webhook.test',
+      data: { webhookId },
+    });
+    await until('it is recorded', async () => (await deliveries(webhookId))[0]?.status === 'delivered');
+    const again = `/webhooks/${webhookId}/deliveries/${sent.body.deliveryId}/redeliver`;
+    expect((await service.api.call('POST', again, token)).status).toBe(202);
+    await until('it arrives again', () => receiver.received.length === 2);
+    expect(receiver.received[1]?.id).toBe(message?.id);
+    await until('both are recorded', async () => (await deliveries(webhookId))[0]?.attempts.length === 2);
+  });
+
+  it('sends an event of the chain again by hand, under the same id and with the same body', async () => {
+    const { webhookId } = await subscribe(['agent.created']);
+    await newAgents(1);
+    await until('it is recorded', async () => (await deliveries(webhookId)).length === 1);
+    const [delivery] = await deliveries(webhookId);
+    await service.api.call('POST', `/webhooks/${webhookId}/deliveries/${delivery?.deliveryId}/redeliver`, token);
+    await until('it arrives again', () => receiver.received.length === 2);
+    expect(receiver.received[1]?.text).toBe(receiver.received[0]?.text);
+    expect(receiver.received[1]?.id).toBe(receiver.received[0]?.id);
+  });
+
+  it('waits as long as Retry-After asks', async () => {
+    const { webhookId } = await subscribe(['agent.created']);
+    receiver.answering = (_message, response) => response.writeHead(503, { 'retry-after': '3600' }).end();
+    await newAgents(1);
+    await until('it is recorded', async () => (await deliveries(webhookId)).length === 1);
+    const [delivery] = await deliveries(webhookId);
+    const wait = Date.parse(delivery?.nextAttemptAt ?? '') - Date.parse(delivery?.attempts[0]?.at ?? '');
+    expect(Math.round(wait / 10_000)).toBe(360);
+  });
+
+  it.each([
+    ['gone', 410, 0],
+    ['failing', 500, 7 * 86_400],
+  ])('disables a receiver that is %s and tells the other subscriptions', async (reason, status, seconds) => {
+    const other = await Receiver.start();
+    await subscribe(['webhook.disabled'], other.url);
+    const { webhookId } = await subscribe(['agent.created']);
+    receiver.answering = (_message, response) => response.writeHead(status).end();
+    await newAgents(1);
+    await until('it fails', async () => (await deliveries(webhookId)).length === 1);
+    if (seconds > 0) {
+      service.clock.advance(seconds);
+      token = await service.api.token(service.operator);
+      await newAgents(1);
+    }
+    await until('the other is told', () => other.received.length === 1);
+    expect(other.received[0]?.body.data).toMatchObject({
+      action: 'webhook.disabled',
+      actor: null,
+      target: { type: 'webhook', id: webhookId },
+      details: { reason },
+    });
+    const { body } = await service.api.call('GET', `/webhooks/${webhookId}`, token);
+    expect(body).toMatchObject({ status: 'disabled', disabledReason: reason });
+    expect((await deliveries(webhookId)).every((one) => one.status === 'failed')).toBe(true);
+    const before = receiver.received.length;
+    await newAgents(1);
+    await service.api.call('PATCH', `/webhooks/${webhookId}`, token, { status: 'active' });
+    receiver.answering = (_message, response) => response.end();
+    const [agentId] = await newAgents(1);
+    await until('it starts anew', () => receiver.received.length > before);
+    expect(receiver.received.at(-1)?.body.data['target']).toEqual({ type: 'agent', id: agentId });
+    expect(receiver.received).toHaveLength(before + 1);
+    await other.close();
+  });
+
+  it('takes a redirect as a failure and does not follow it', async () => {
+    const target = await Receiver.start();
+    const { webhookId } = await subscribe(['agent.created']);
+    receiver.answering = (_message, response) => response.writeHead(307, { location: target.url }).end();
+    await newAgents(1);
+    await until('it is recorded', async () => (await deliveries(webhookId)).length === 1);
+    expect((await deliveries(webhookId))[0]).toMatchObject({ status: 'pending', attempts: [{ statusCode: 307 }] });
+    expect(target.received).toHaveLength(0);
+    await target.close();
+  });
+
+  it('keeps the first KiB of an answer, of one without end too', async () => {
+    const { webhookId } = await subscribe(['agent.created']);
+    receiver.answering = (_message, response) => {
+      const more = (): void => {
+        while (!response.destroyed && response.write('x'.repeat(65_536)));
+      };
+      response.on('drain', more);
+      more();
+    };
+    await newAgents(1);
+    await until('it is recorded', async () => (await deliveries(webhookId)).length === 1);
+    expect((await deliveries(webhookId))[0]?.attempts[0]?.answer).toBe('x'.repeat(1024));
+  });
+
+  it('sends no secret and no token', async () => {
+    const { signingSecret } = await subscribe(['*', 'token.issued']);
+    const agent = await service.api.agent(token);
+    const issued = await service.api.token(agent);
+    await service.api.revoke(issued, issued);
+    const created = await service.api.call('POST', '/webhooks', token, {
+      url: receiver.url,
+      events: ['token.revoked'],
+    });
+    await service.api.call('POST', `/webhooks/${String(created.body['webhookId'])}/rotate-secret`, token);
+    await until('the last arrives', () => receiver.received.some(({ body }) => body.type === 'webhook.secret_rotated'));
+    const all = receiver.received.map(({ text }) => text).join('\n');
+    for (const secret of [signingSecret, agent.clientSecret, issued, String(created.body['signingSecret'])]) {
+      expect(all).not.toContain(secret);
+    }
+    expect(all).not.toMatch(/whsec_|eyJ/);
+  });
+
+  it('drops the history of days that have passed, and nothing younger', async () => {
+    const { webhookId } = await subscribe(['agent.created']);
+    await newAgents(1);
+    await until('it is recorded', async () => (await deliveries(webhookId)).length === 1);
+    const retention = service.app.get(DeliveryRetention);
+    for (const [days, left] of [
+      [29, 1],
+      [1, 1],
+      [1, 0],
+    ] as const) {
+      service.clock.advance(days * 86_400);
+      await retention.emptyPassedDays();
+      expect(
+        await service.database.query('SELECT 1 FROM webhook_deliveries WHERE webhook_id = $1', [webhookId]),
+      ).toHaveLength(left);
+    }
   });
 });

@@ -140,7 +140,7 @@ export class GuardedClient {
       };
       signal?.addEventListener('abort', abort, { once: true });
       let answered = false;
-      request.on('error', (error) => {
+      request.on('error', (error: NodeJS.ErrnoException) => {
         if (answered || !isStale(request, error)) return fail(error);
         settle();
         reject(new StaleConnection());
@@ -198,9 +198,8 @@ export class GuardedClient {
 /** A kept connection was closed before anything was answered. */
 class StaleConnection extends Error {}
 
-function isStale(request: ClientRequest, error: unknown): boolean {
-  if (!request.reusedSocket) return false;
-  return error instanceof Error && 'code' in error && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+function isStale(request: ClientRequest, error: NodeJS.ErrnoException): boolean {
+  return request.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
 }
 
 /** The host as `net.connect` takes it; the URL parser has already turned every notation of numbers into dotted quads. */

@@ -43,7 +43,9 @@ export function outboundErrorOf(error: unknown): OutboundError {
 }
 
 function codeOf(error: unknown): string {
-  if (error instanceof AggregateError) return codeOf(error.errors[0]);
-  if (typeof error !== 'object' || error === null || !('code' in error)) return '';
+  if (typeof error !== 'object' || error === null) return '';
+  // Where a host has several addresses, each has its own error.
+  if ('errors' in error && Array.isArray(error.errors)) return codeOf(error.errors[0]);
+  if (!('code' in error)) return '';
   return typeof error.code === 'string' ? error.code : '';
 }
