@@ -2,11 +2,10 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Api } from '../support/api.js';
 import { Receiver } from '../support/receiver.js';
 import { freePort, startTestApp, type TestApp } from '../support/test-app.js';
-import { TEST_MASTER_KEY } from '../support/test-database.js';
+import { TEST_MASTER_KEY, type TestDatabase } from '../support/test-database.js';
 import { until } from '../support/until.js';
 
 const LOOPBACK = { WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' };
@@ -17,13 +16,18 @@ describe('webhooks under faults', () => {
   let service: TestApp;
   let token: string;
   let receiver: Receiver;
+  /** The database of the last test, which outlives the app that made it. */
+  let left: TestDatabase | undefined;
   const children: ChildProcess[] = [];
   const others: { close(): Promise<void> }[] = [];
 
   beforeAll(async () => {
     service = await startTestApp({ env: LOOPBACK });
   });
-  afterAll(() => service.close());
+  afterAll(async () => {
+    await service.close();
+    await left?.drop();
+  });
   beforeEach(async () => {
     token = await service.api.token(service.operator);
     receiver = await Receiver.start();
@@ -48,10 +52,32 @@ describe('webhooks under faults', () => {
   async function events(count: number, api = service.api): Promise<string[]> {
     const ids: string[] = [];
     for (let index = 0; index < count; index += 1) {
-      const { body } = await api.call('POST', '/agents', token, { name: `agent ${index}` });
+      const { status, body, text } = await api.call('POST', '/agents', token, { name: `agent ${index}` });
+      if (status !== 201) throw new Error(`no agent: ${status} ${text}`);
       ids.push(body['agentId'] as string);
     }
     return ids;
+  }
+
+  /** Starts another replica on the database of the test: a process of its own, which is killed after the test. */
+  async function replica(port: number): Promise<ChildProcess> {
+    const { database, issuer } = service;
+    const env = {
+      ...process.env,
+      ...LOOPBACK,
+      ...{ NODE_ENV: 'test', LOG_LEVEL: 'silent', PORT: String(port), ISSUER: issuer },
+      ...{ DATABASE_URL: database.servingUrl, MIGRATION_DATABASE_URL: database.owningUrl },
+      MASTER_KEY: TEST_MASTER_KEY.toString('base64'),
+    };
+    const child = spawn(process.execPath, [MAIN], { env, stdio: ['ignore', 'ignore', 'inherit'] });
+    children.push(child);
+    const isUp = () =>
+      fetch(`http://127.0.0.1:${port}/health/live`).then(
+        ({ ok }) => ok,
+        () => false,
+      );
+    await until('the app listens', isUp, 20_000);
+    return child;
   }
 
   const subjects = (one: Receiver) => one.once.map(({ body }) => (body.data['target'] as { id: string }).id);
@@ -117,12 +143,12 @@ describe('webhooks under faults', () => {
   }, 60_000);
 
   it('by two replicas: each event once, in order', async () => {
-    const second = await startTestApp({ database: service.database, clock: service.clock, env: LOOPBACK });
-    others.push(second);
+    const port = await freePort();
+    await replica(port);
     const receivers = [receiver, await Receiver.start(), await Receiver.start(), await Receiver.start()];
     others.push(...receivers.slice(1));
     for (const one of receivers) await subscribe(one.url);
-    const api = new Api(second.url);
+    const api = new Api(`http://127.0.0.1:${port}`);
     const ids: string[] = [];
     for (let round = 0; round < 10; round += 1) {
       ids.push(...(await events(2)), ...(await events(2, api)));
@@ -146,32 +172,15 @@ describe('webhooks under faults', () => {
 
   it('through an app that is killed in mid-delivery and started again: nothing is lost', async () => {
     await service.close();
-    const database = (service = await startTestApp({ env: LOOPBACK })).database;
-    token = await service.api.token(service.operator);
+    service = await startTestApp({ env: LOOPBACK });
+    const { database, operator } = service;
+    left = database;
+    token = await service.api.token(operator);
     await subscribe();
-    // The app of the test takes no part: its lanes are refused to it while the other process serves.
-    const port = await freePort();
-    const env = {
-      ...process.env,
-      ...LOOPBACK,
-      ...{ NODE_ENV: 'test', LOG_LEVEL: 'silent', PORT: String(port), ISSUER: service.issuer },
-      ...{ DATABASE_URL: database.servingUrl, MIGRATION_DATABASE_URL: database.owningUrl },
-      MASTER_KEY: TEST_MASTER_KEY.toString('base64'),
-    };
-    const start = async (): Promise<ChildProcess> => {
-      const child = spawn(process.execPath, [MAIN], { env, stdio: ['ignore', 'ignore', 'inherit'] });
-      children.push(child);
-      const isUp = () =>
-        fetch(`http://127.0.0.1:${port}/health/live`).then(
-          ({ ok }) => ok,
-          () => false,
-        );
-      await until('the app listens', isUp, 20_000);
-      return child;
-    };
-    const operator = service.operator;
+    // The app of the test takes no part.
     await service.app.close();
-    let child = await start();
+    const port = await freePort();
+    let child = await replica(port);
     const api = new Api(`http://127.0.0.1:${port}`);
     token = await api.token(operator);
     receiver.answering = (_message, response) => void setTimeout(() => response.writeHead(200).end(), 40);
@@ -181,7 +190,7 @@ describe('webhooks under faults', () => {
       await until('it is in mid-delivery', () => receiver.received.length > round * 25);
       child.kill('SIGKILL');
       await once(child, 'exit');
-      child = await start();
+      child = await replica(port);
     }
     await until('all arrive', () => receiver.once.length >= ids.length, 40_000);
     expect(subjects(receiver)).toEqual(ids);
@@ -190,7 +199,6 @@ describe('webhooks under faults', () => {
     child.kill('SIGTERM');
     await once(child, 'exit');
     service = await startTestApp({ database, env: LOOPBACK });
-    await delay(0);
   }, 120_000);
 });
 
