@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 /** Deliveries a second of one replica while it has time to spare, and while it is busy. */
 const SPARE_RATE = 2000;
-const BUSY_RATE = 550;
+const BUSY_RATE = 650;
 /** The share of the event loop's time above which a replica is busy. */
 const BUSY_UTILIZATION = 0.7;
 const MEASURE_EVERY_MS = 250;
