@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import type { ChainHead } from './audit.repository.js';
 import { genesisHash, hashOf, type ChainedEvent } from './canonical-event.js';
 import { verifyChain, type ChainVerdict } from './chain-verifier.js';
 
@@ -46,7 +47,7 @@ function altered(
 /** Verifies `events` as a database would hand them out; the head is the last of `truth`. */
 async function verify(
   events: readonly ChainedEvent[],
-  { first = 1, last, head }: { first?: number; last?: number; head?: { sequence: number; hash: string } } = {},
+  { first = 1, last, head }: { first?: number; last?: number; head?: ChainHead } = {},
 ) {
   const newest = events.at(-1);
   const ledger = head ?? { sequence: newest?.sequence ?? 0, hash: newest?.hash ?? genesisHash(ORGANIZATION) };
@@ -169,6 +170,13 @@ describe('the verification of a chain', () => {
       checked: 5,
     });
     expect((await verify(events, { head, last: 4 })).verdict).toMatchObject({ valid: true, checked: 4 });
+  });
+
+  it('names an event that stands outside the chain, where the range ends at the head', async () => {
+    const events = chainOf(5);
+    const head = { sequence: 5, hash: events[4]?.hash ?? '', stray: 7 };
+    expect((await verify(events, { head })).verdict).toMatchObject({ ...brokenAt(7, 'head_mismatch'), checked: 5 });
+    expect((await verify(events, { head, last: 4 })).verdict).toMatchObject({ valid: true });
   });
 
   it('passes over events that were appended after the head was read', async () => {

@@ -41,6 +41,19 @@ async function ownDatabase(): Promise<{ database: TestDatabase; env: ServiceEnvi
 }
 
 describe('the service with its own PostgreSQL', () => {
+  // Here, where one file runs at a time: a machine that is busy with other tests tells nothing about the start.
+  it('starts again within 3 seconds', async () => {
+    const DATA_DIR = await dataFolder(first.dataDirectory);
+    let fastestMs = Number.POSITIVE_INFINITY;
+    for (let attempt = 1; attempt <= 3 && fastestMs >= 3000; attempt += 1) {
+      const began = performance.now();
+      const service = await startService({ DATA_DIR });
+      fastestMs = Math.min(fastestMs, performance.now() - began);
+      await service.stop();
+    }
+    expect(fastestMs).toBeLessThan(3000);
+  });
+
   it('refuses a data directory that another service holds, which goes on serving', async () => {
     const DATA_DIR = await dataFolder(first.dataDirectory);
     const service = await startService({ DATA_DIR });

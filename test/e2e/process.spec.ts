@@ -54,18 +54,10 @@ describe('the service with its own PostgreSQL', () => {
     expect(first.curlAnswer).toMatchObject({ access_token: expect.any(String), token_type: 'Bearer' });
   });
 
-  it('starts again within 3 seconds, prints no secret, and knows the first one', async () => {
-    const DATA_DIR = await dataFolder(first.dataDirectory);
-    let fastestMs = Number.POSITIVE_INFINITY;
-    // A machine that is busy with other tests gets three tries.
-    for (let attempt = 1; attempt <= 3 && fastestMs >= 3000; attempt += 1) {
-      const began = performance.now();
-      const service = await startService({ DATA_DIR });
-      fastestMs = Math.min(fastestMs, performance.now() - began);
-      expect((await service.api.requestToken(first.operator)).status).toBe(200);
-      expect((await service.stop()).output).not.toMatch(/SECRET|sas_/);
-    }
-    expect(fastestMs).toBeLessThan(3000);
+  it('starts again without printing a secret, and knows the first one', async () => {
+    const service = await startService({ DATA_DIR: await dataFolder(first.dataDirectory) });
+    expect((await service.api.requestToken(first.operator)).status).toBe(200);
+    expect((await service.stop()).output).not.toMatch(/SECRET|sas_/);
   });
 
   it.each(['SIGTERM', 'SIGINT'] as const)(

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { startTestApp, type TestApp } from '../../test/support/test-app.js';
-import type { NewAuditEvent } from '../platform/kernel/audit-event.js';
-import { AuditService } from './audit.service.js';
+import { AuditService } from '../../src/audit/audit.service.js';
+import { UnitOfWork } from '../../src/platform/database/unit-of-work.js';
+import { startTestApp, type TestApp } from '../support/test-app.js';
+import type { NewAuditEvent } from '../../src/platform/kernel/audit-event.js';
 
 /** Strings that a text column holds but a renderer may get wrong; PostgreSQL takes no NUL. */
 const storable = fc.oneof(
@@ -70,7 +71,6 @@ describe('the audit chain in the database', () => {
   });
 
   it('has no place for an event whose transaction is rolled back', async () => {
-    const { UnitOfWork } = await import('../platform/database/unit-of-work.js');
     const before = await head();
     const undone = service.app.get(UnitOfWork).run(async (transaction) => {
       await audit.append(transaction, event());
@@ -134,6 +134,24 @@ describe('the audit chain in the database', () => {
     await service.database.query("UPDATE organization_ledgers SET head_hash = sha256('x')");
     expect(await audit.verify(organizationId)).toMatchObject({ brokenAt: newest, reason: 'head_mismatch' });
     await service.database.query('UPDATE organization_ledgers SET head_hash = $1', [ledger?.head_hash]);
+    expect(await audit.verify(organizationId)).toMatchObject({ valid: true });
+  });
+
+  it.each([
+    ['before its first', () => 0],
+    ['far before its first', () => -1],
+    ['behind its head', (newest: number) => newest + 1],
+    ['far behind its head', (newest: number) => newest + 5],
+  ])('tells that an event was put %s', async (_name, place) => {
+    const newest = await head();
+    const sequence = place(newest);
+    const [copied] = await service.database.query<Record<string, unknown>>(
+      'SELECT * FROM audit_events WHERE sequence = $1',
+      [newest],
+    );
+    await insert({ ...copied, sequence, event_id: '00000000-0000-4000-8000-000000000001' });
+    expect(await audit.verify(organizationId)).toMatchObject({ valid: false, brokenAt: sequence });
+    await service.database.query('DELETE FROM audit_events WHERE sequence = $1', [sequence]);
     expect(await audit.verify(organizationId)).toMatchObject({ valid: true });
   });
 
