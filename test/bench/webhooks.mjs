@@ -5,7 +5,7 @@
  */
 import { fork, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, chmodSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { Agent, createServer, request } from 'node:http';
 import { availableParallelism, cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -124,29 +124,40 @@ async function main() {
     const rounds = [];
     // With and without deliveries in turn, so that whatever else the machine does falls on both.
     for (let round = 1; round <= ROUNDS; round += 1) {
+      const cpuFirst = cpuSeconds(data, [service.pid, load.pid, receiver.pid]);
       const quiet = await rate(load, MEASURE_MS);
+      const quietCpu = cpuSeconds(data, [service.pid, load.pid, receiver.pid]) - cpuFirst;
       await makeEvents(base, form, agent, EVENTS / ROUNDS);
+      const cpuThen = cpuSeconds(data, [service.pid, load.pid, receiver.pid]);
       const { count: had } = await ask(receiver);
       const started = performance.now();
       const busy = await rate(load, MEASURE_MS);
       const { count: then } = await ask(receiver);
-      const meanwhile = (then - had) / ((performance.now() - started) / 1000);
+      const seconds = (performance.now() - started) / 1000;
+      const busyCpu = cpuSeconds(data, [service.pid, load.pid, receiver.pid]) - cpuThen;
       while ((await ask(receiver)).count < (round * EVENTS * SUBSCRIPTIONS) / ROUNDS) await delay(100);
-      rounds.push({ quiet, busy, meanwhile });
+      rounds.push({ quiet, busy, meanwhile: (then - had) / seconds, quietCpu, busyCpu, seconds });
     }
-    const quiet = mean(rounds.map((round) => round.quiet));
-    const busy = mean(rounds.map((round) => round.busy));
+    const of = (name) => mean(rounds.map((one) => one[name]));
     const { count, repeated } = await ask(receiver);
+    const seconds = MEASURE_MS / 1000;
+    const cpuMsAToken = (of('quietCpu') * 1000) / (of('quiet') * seconds);
+    const cpuMsADelivery =
+      (of('busyCpu') * 1000 - of('busy') * seconds * cpuMsAToken) / (of('meanwhile') * of('seconds'));
     const report = {
       hardware: `${cpus()[0]?.model}, ${availableParallelism()} cores`,
       loadAverage: round(loadavg()[0]),
       deliveries: count,
       repeated,
-      deliveriesPerSecondUnderLoad: round(mean(rounds.map(({ meanwhile }) => meanwhile))),
-      tokensPerSecondWithoutDeliveries: round(quiet),
-      tokensPerSecondWithDeliveries: round(busy),
-      tokenThroughputFallsByPercent: round((1 - busy / quiet) * 100),
-      rounds: rounds.map((one) => Object.values(one).map(Math.round).join(' / ')),
+      deliveriesPerSecondUnderLoad: round(of('meanwhile')),
+      tokensPerSecondWithoutDeliveries: round(of('quiet')),
+      tokensPerSecondWithDeliveries: round(of('busy')),
+      tokenThroughputFallsByPercent: round((1 - of('busy') / of('quiet')) * 100),
+      // Service, PostgreSQL, receiver and load generator together: independent of what else the machine does.
+      cpuMillisecondsAToken: round(cpuMsAToken * 100) / 100,
+      cpuMillisecondsADelivery: round(cpuMsADelivery * 100) / 100,
+      shareOfTwoCoresAt500DeliveriesASecondInPercent: round((500 * cpuMsADelivery * 100) / 2000),
+      rounds: rounds.map(({ quiet, busy, meanwhile }) => [quiet, busy, meanwhile].map(Math.round).join(' / ')),
     };
     console.log(JSON.stringify(report, null, 2));
     service.kill('SIGTERM');
@@ -163,8 +174,8 @@ async function makeEvents(base, form, agent, count) {
   const worker = async () => {
     while (left > 0) {
       left -= 1;
-      const status = await post(`${base}/token`, `${form}&scope=not-mine`, agent);
-      if (status !== 400) throw new Error(`no event: ${status}`);
+      // On a machine that does other things too the service may be overloaded for a moment.
+      while ((await post(`${base}/token`, `${form}&scope=not-mine`, agent)) === 503) await delay(100);
     }
   };
   await Promise.all(Array.from({ length: 16 }, worker));
@@ -191,6 +202,36 @@ function ask(child) {
 
 function answer(child) {
   return new Promise((resolve) => child.once('message', resolve));
+}
+
+/** The processor time that the processes and PostgreSQL under `data` have used so far; NaN where there is no /proc. */
+function cpuSeconds(data, pids) {
+  try {
+    const running = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+    const stats = new Map(running.map((pid) => [Number(pid), read(`/proc/${pid}/stat`)]));
+    const masters = running.filter((pid) => {
+      const [program = '', ...rest] = read(`/proc/${pid}/cmdline`).split('\0');
+      return program.endsWith('postgres') && rest.some((argument) => argument.startsWith(data));
+    });
+    const counted = new Set([...pids, ...masters.map(Number)]);
+    let ticks = 0;
+    for (const [pid, stat] of stats) {
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      if (!counted.has(pid) && !masters.includes(fields[1])) continue;
+      ticks += Number(fields[11]) + Number(fields[12]);
+    }
+    return ticks / 100;
+  } catch {
+    return Number.NaN;
+  }
+}
+
+function read(file) {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 function mean(values) {
