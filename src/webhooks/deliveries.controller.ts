@@ -7,6 +7,7 @@ import { DeliveriesService } from './deliveries.service.js';
 import { DeliveryPage, DeliveryView } from './dto/delivery.view.js';
 import { ListDeliveriesQuery } from './dto/webhook.queries.js';
 
+/** What was sent to a subscription, and sending it again. */
 @ApiTags('Webhooks')
 @Controller('webhooks/:webhookId')
 export class DeliveriesController {

@@ -16,6 +16,7 @@ import { ListWebhooksQuery } from './dto/webhook.queries.js';
 import { WebhookPage, WebhookView, WebhookWithSecretView } from './dto/webhook.view.js';
 import { WebhooksService, type WebhookWithSecret } from './webhooks.service.js';
 
+/** Subscriptions: what is sent where. */
 @ApiTags('Webhooks')
 @Controller('webhooks')
 export class WebhooksController {

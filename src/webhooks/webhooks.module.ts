@@ -19,6 +19,7 @@ import { WebhooksController } from './webhooks.controller.js';
 import { WebhooksRepository } from './webhooks.repository.js';
 import { WebhooksService } from './webhooks.service.js';
 
+/** Sends the events of the audit chain to the receivers that organizations name. */
 @Module({
   imports: [TypeOrmModule.forFeature([WebhookEntity, DeliveryEntity]), HttpModule, AuditModule, OrganizationsModule],
   controllers: [WebhooksController, DeliveriesController],
