@@ -18,6 +18,7 @@ import { QuotaModule } from './quota/quota.module.js';
 import { ResourcesModule } from './resources/resources.module.js';
 import { AccessTokenGuard } from './tokens/access-token.guard.js';
 import { TokensModule } from './tokens/tokens.module.js';
+import { WebhooksModule } from './webhooks/webhooks.module.js';
 
 /** What the application is made of, beside its configuration. */
 export interface AppParts {
@@ -49,6 +50,7 @@ export class AppModule {
         QuotaModule,
         CredentialsModule,
         TokensModule,
+        WebhooksModule,
         OperatorModule,
       ],
       // In this order: a client that authenticated itself needs no Bearer token.

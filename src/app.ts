@@ -10,6 +10,7 @@ import { configureHttp } from './platform/http/configure-http.js';
 import { fastifyOptions } from './platform/http/fastify-options.js';
 import { Metrics } from './platform/http/metrics.js';
 import { VERSION } from './version.js';
+import { WebhookDispatcher } from './webhooks/webhook-dispatcher.js';
 
 /** What is served outside the base path: what orchestrators and discovery expect at the root. */
 const OUTSIDE_BASE_PATH = ['health/{*path}', 'metrics', '.well-known/{*path}'];
@@ -35,6 +36,11 @@ export async function createApp(
   app.setGlobalPrefix('api/v1', { exclude: OUTSIDE_BASE_PATH });
   configureHttp(app, { issuer: config.tokens.issuer, version: VERSION });
   app.get(Metrics).observePool(poolOf(app.get(DataSource)));
+  // Not before the service listens: commands build the application too, and deliver nothing.
+  app
+    .getHttpAdapter()
+    .getInstance()
+    .addHook('onListen', async () => app.get(WebhookDispatcher).start());
   await app.init();
   app.useLogger(app.get(Logger));
   await (keys === 'prepare' ? app.get(KeysService).prepare() : app.get(KeysService).load());

@@ -100,10 +100,36 @@ export class AuditRepository {
     return entities.map(toChainedEvent);
   }
 
+  /**
+   * Up to `limit` events whose actions match, oldest first, after the sequence `after` and up to `upTo`.
+   *
+   * @param patterns names of actions, families as `agent.*`, or `*`; `token.issued` counts only where it is named
+   */
+  async readMatching(
+    organizationId: string,
+    after: number,
+    upTo: number,
+    patterns: readonly string[],
+    limit: number,
+  ): Promise<ChainedEvent[]> {
+    const entities = await this.unitOfWork.reader
+      .createQueryBuilder(AuditEventEntity, 'event')
+      .where('event.organization_id = :organizationId AND event.sequence > :after AND event.sequence <= :upTo', {
+        organizationId,
+        after,
+        upTo,
+      })
+      .andWhere('audit_action_matches(event.action, :patterns)', { patterns })
+      .orderBy('event.sequence', 'ASC')
+      .limit(limit)
+      .getMany();
+    return entities.map(toChainedEvent);
+  }
+
   /** The head of the chain as its ledger has it. */
-  async head(organizationId: string): Promise<ChainHead | null> {
+  async head(organizationId: string, reader: EntityManager = this.unitOfWork.reader): Promise<ChainHead | null> {
     // One statement, so that head and events are of the same instant.
-    const rows = await this.unitOfWork.reader.query<{ sequence: string; head_hash: Buffer; stray: string | null }[]>(
+    const rows = await reader.query<{ sequence: string; head_hash: Buffer; stray: string | null }[]>(
       `SELECT l.sequence, l.head_hash, least(
           (SELECT min(e.sequence) FROM audit_events e WHERE e.organization_id = $1 AND e.sequence < 1),
           (SELECT min(e.sequence) FROM audit_events e WHERE e.organization_id = $1 AND e.sequence > l.sequence)) AS stray

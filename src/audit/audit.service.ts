@@ -14,7 +14,12 @@ import { AuditRepository, auditColumns, type AuditFilter } from './audit.reposit
 import { genesisHash, renderEvent, type ChainedEvent, type RenderedEvent } from './canonical-event.js';
 import { verifyChain, type ChainVerdict } from './chain-verifier.js';
 
+/** How much of a chain one statement looks through. */
+const FOLLOW_WINDOW = 10_000;
+
 const RECORD_LIMITS = { maxQueue: 2000, maxBatch: 200 };
+
+export type { ChainedEvent } from './canonical-event.js';
 
 /** The hash-chained log of what happened. Knows none of its readers. */
 @Injectable()
@@ -115,6 +120,48 @@ export class AuditService implements OnApplicationShutdown {
     return verifyChain(organizationId, head, fromSequence, last, (sequence, limit) =>
       this.repository.readForward(organizationId, sequence, limit),
     );
+  }
+
+  /**
+   * The sequence of an organization's newest event.
+   *
+   * @param reader the transaction that holds the organization's lock, where the place must not move on
+   */
+  async headSequence(organizationId: string, reader?: EntityManager): Promise<number> {
+    return (await this.repository.head(organizationId, reader))?.sequence ?? 0;
+  }
+
+  /**
+   * The next events of a chain for a reader that follows it by a cursor of its own.
+   *
+   * @param after the reader's place: the last sequence that it is done with
+   * @param patterns names of actions, families as `agent.*`, or `*`; `token.issued` counts only where it is named
+   * @param limit the most events
+   * @returns the events that match, oldest first, and the place up to which the chain was read, which is `after` at the
+   *   chain's end
+   */
+  async follow(
+    organizationId: string,
+    after: number,
+    patterns: readonly string[],
+    limit: number,
+  ): Promise<{ events: ChainedEvent[]; upTo: number }> {
+    // The head first: what it names is committed.
+    const head = await this.headSequence(organizationId);
+    const last = Math.min(head, after + FOLLOW_WINDOW);
+    if (last <= after) return { events: [], upTo: after };
+    const events = await this.repository.readMatching(organizationId, after, last, patterns, limit);
+    return { events, upTo: events.length < limit ? last : (events.at(-1)?.sequence ?? last) };
+  }
+
+  /**
+   * One event in the words that a reader has it in, for a reader that knows its place.
+   *
+   * @returns null where it has passed its retention
+   */
+  async at(organizationId: string, sequence: number): Promise<ChainedEvent | null> {
+    const [event] = await this.repository.readForward(organizationId, sequence, 1);
+    return event?.sequence === sequence ? event : null;
   }
 
   /** Drains the queue once the server has answered its last request. */

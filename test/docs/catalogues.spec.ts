@@ -6,14 +6,15 @@ import { AUDIT_ACTIONS } from '../../src/platform/kernel/audit-event.js';
 import { oauthErrors } from '../../src/platform/kernel/oauth-error.js';
 import { PROBLEM_KINDS } from '../../src/platform/kernel/problem.js';
 import { BUILT_IN_SCOPES } from '../../src/platform/kernel/scopes.js';
-import { startTestApp, type TestApp } from '../support/test-app.js';
+import { freePort, startTestApp, type TestApp } from '../support/test-app.js';
+import { until } from '../support/until.js';
 import { codeOf, fences, read, table } from './markdown.js';
 
 /** Lists that stand in the documents and in the code. */
 describe('the documents list what the code has', () => {
   let service: TestApp;
   beforeAll(async () => {
-    service = await startTestApp();
+    service = await startTestApp({ env: { WEBHOOK_ALLOWED_NETWORKS: '127.0.0.1' } });
   });
   afterAll(() => service.close());
 
@@ -55,7 +56,12 @@ describe('the documents list what the code has', () => {
     const token = await service.api.token(service.operator);
     await service.api.introspect(token, 'garbage');
     await service.api.requestToken({ ...service.operator, clientSecret: 'wrong' });
-    const text = await (await fetch(`${service.url}/metrics`)).text();
+    const url = `http://127.0.0.1:${await freePort()}/`;
+    const webhook = await service.api.call('POST', '/webhooks', token, { url, events: ['webhook.deleted'] });
+    await service.api.call('POST', `/webhooks/${String(webhook.body['webhookId'])}/test`, token);
+    const metrics = async (): Promise<string> => (await fetch(`${service.url}/metrics`)).text();
+    await until('an attempt to deliver', async () => (await metrics()).includes('webhook_attempt_seconds_bucket'));
+    const text = await metrics();
     const actual = [...text.matchAll(/^# TYPE (\S+) /gm)].map(([, name = '']) => name);
     const rows = table(read('docs/operations.md'), 'Metric');
     expect(rows.map(({ Metric }) => codeOf(Metric)).sort()).toEqual([...actual].sort());
@@ -111,7 +117,9 @@ describe('the documents list what the code has', () => {
 
   it('tables of the database, each in one room', async () => {
     const rows = await service.database.query<{ name: string }>(
-      "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public' ORDER BY 1",
+      // A partition belongs to its table.
+      `SELECT c.relname AS name FROM pg_class c
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1`,
     );
     const architecture = read('docs/architecture.md');
     const documented = table(architecture, 'Room').flatMap(({ Tables }) =>

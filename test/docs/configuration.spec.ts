@@ -25,6 +25,8 @@ const VALUES: Readonly<Record<string, (config: Config) => unknown>> = {
   BOOTSTRAP_CLIENT_SECRET: ({ bootstrap }) => bootstrap,
   TRUSTED_PROXIES: ({ http }) => http.trustedProxies,
   LOG_LEVEL: ({ logLevel }) => logLevel,
+  WEBHOOK_ALLOWED_NETWORKS: ({ outbound }) => outbound.webhookAllowedNetworks,
+  FEDERATION_ALLOWED_NETWORKS: ({ outbound }) => outbound.federationAllowedNetworks,
 };
 
 /** The variables that the code reads. */

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
+import { DELIVERY_SLOTS, deliverySlotTable } from '../../src/platform/database/delivery-slots.js';
 import { migrate } from '../../src/platform/database/migrate.js';
 import { MIGRATIONS } from '../../src/platform/database/migration-list.js';
 import { lockWaiters } from '../faults/conditions.js';
@@ -145,6 +146,9 @@ describe('the serving role', () => {
     'DELETE FROM sealed_secrets',
     "UPDATE sealed_secrets SET name = 'another'",
     'UPDATE token_revocations SET expires_at = now()',
+    'TRUNCATE webhook_deliveries',
+    'DELETE FROM webhook_deliveries',
+    'TRUNCATE webhooks CASCADE',
     "INSERT INTO tiers (name) VALUES ('own')",
     'UPDATE tiers SET agents = 0',
     "INSERT INTO schema_migrations (timestamp, name) VALUES (1, 'x')",
@@ -165,16 +169,23 @@ describe('the serving role', () => {
     expect(answer).toBe(INSUFFICIENT_PRIVILEGE);
   });
 
-  it('has something granted on every table, owns none, and may truncate or trigger on none', async () => {
+  it('has something granted on every table, owns none, may trigger on none, and truncates days of webhook deliveries only', async () => {
+    // A day of the history is dropped at once; what is read and written goes by the partitioned table.
+    const days = DELIVERY_SLOTS.map(deliverySlotTable);
     const tables = await database.query<Record<string, unknown>>(
       `SELECT tablename, tableowner, has_table_privilege($1, format('%I', tablename), 'SELECT') AS reads,
-          has_table_privilege($1, format('%I', tablename), 'TRUNCATE, TRIGGER, REFERENCES') AS more
+          has_table_privilege($1, format('%I', tablename), 'TRUNCATE') AS truncates,
+          has_table_privilege($1, format('%I', tablename), 'INSERT, UPDATE, DELETE') AS writes,
+          has_table_privilege($1, format('%I', tablename), 'TRIGGER, REFERENCES') AS more
         FROM pg_tables WHERE schemaname = 'public'`,
       ['agentidp_test_serving'],
     );
     expect(tables.length).toBeGreaterThan(9);
     for (const table of tables) {
-      expect(table).toMatchObject({ tableowner: 'agentidp_test_owner', reads: true, more: false });
+      const isDay = days.includes(String(table['tablename']));
+      const granted = isDay ? { reads: false, writes: false, truncates: true } : { reads: true, truncates: false };
+      expect(table).toMatchObject({ tableowner: 'agentidp_test_owner', ...granted, more: false });
     }
+    expect(tables.map(({ tablename }) => tablename)).toEqual(expect.arrayContaining(days));
   });
 });

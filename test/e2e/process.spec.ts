@@ -148,6 +148,8 @@ describe('a bad configuration', () => {
       BOOTSTRAP_CLIENT_ID: 'client-id-value',
       BOOTSTRAP_CLIENT_SECRET: 'client-secret-value',
       TRUSTED_PROXIES: 'proxies-value',
+      WEBHOOK_ALLOWED_NETWORKS: 'webhook-networks-value',
+      FEDERATION_ALLOWED_NETWORKS: 'federation-networks-value',
       NODE_ENV: 'environment-value',
     };
     const { code, output } = await runService(env);

@@ -3,6 +3,7 @@ import { SchedulerRegistry } from '@nestjs/schedule';
 import { DataSource } from 'typeorm';
 import type { Client } from 'pg';
 import { poolOf } from '../../src/platform/database/statement-pool.js';
+import { WebhookDispatcher } from '../../src/webhooks/webhook-dispatcher.js';
 import type { TestAgent } from '../support/api.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 
@@ -24,9 +25,10 @@ describe('the statements of', () => {
     operator = await api.token(service.operator);
     agent = await api.agent(operator, { scopes: ['agents:read', 'tokens:read'] });
     token = await api.token(agent);
-    // What runs once a second or a minute, whatever the number of requests.
+    // What runs by the clock, whatever the number of requests: the jobs, and the look for webhooks to send.
     const scheduler = app.get(SchedulerRegistry);
     for (const name of scheduler.getIntervals()) scheduler.deleteInterval(name);
+    await app.get(WebhookDispatcher).beforeApplicationShutdown();
     const pool = poolOf(app.get(DataSource)) as unknown as { Client: { prototype: Client } };
     const query = pool.Client.prototype.query as (...args: unknown[]) => unknown;
     jest.spyOn(pool.Client.prototype, 'query').mockImplementation(function (this: Client, ...args: unknown[]) {

@@ -11,6 +11,7 @@ export class Config {
     readonly keys: KeyConfig,
     readonly bootstrap: BootstrapConfig | null,
     readonly logLevel: LogLevel,
+    readonly outbound: OutboundConfig,
   ) {}
 }
 
@@ -57,4 +58,10 @@ export interface KeyConfig {
 export interface BootstrapConfig {
   readonly clientId: string;
   readonly clientSecret: string;
+}
+
+/** Where calls that others name may go: networks in CIDR notation that are not public but allowed; none by default. */
+export interface OutboundConfig {
+  readonly webhookAllowedNetworks: readonly string[];
+  readonly federationAllowedNetworks: readonly string[];
 }

@@ -52,6 +52,10 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     Object.freeze({ masterKey: read.key('MASTER_KEY') }),
     readBootstrap(read),
     read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
+    Object.freeze({
+      webhookAllowedNetworks: read.addresses('WEBHOOK_ALLOWED_NETWORKS'),
+      federationAllowedNetworks: read.addresses('FEDERATION_ALLOWED_NETWORKS'),
+    }),
   );
   if (config.database.url === null && config.database.migrationUrl !== null) {
     read.fault('MIGRATION_DATABASE_URL is set but DATABASE_URL is not');

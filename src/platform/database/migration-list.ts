@@ -2,6 +2,7 @@ import { InitialSchema1764000000000 } from './migrations/1764000000000-initial-s
 import { AuditAppend1764000000001 } from './migrations/1764000000001-audit-append.js';
 import { TokenPath1764000000002 } from './migrations/1764000000002-token-path.js';
 import { ResourceServers1764000001000 } from './migrations/1764000001000-resource-servers.js';
+import { Webhooks1764000020000 } from './migrations/1764000020000-webhooks.js';
 
 /** Every migration, oldest first. A migration that has landed is never edited: the next one corrects it. */
 export const MIGRATIONS = [
@@ -9,4 +10,5 @@ export const MIGRATIONS = [
   AuditAppend1764000000001,
   TokenPath1764000000002,
   ResourceServers1764000001000,
+  Webhooks1764000020000,
 ];

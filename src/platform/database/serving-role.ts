@@ -1,4 +1,5 @@
 import type { QueryRunner } from 'typeorm';
+import { DELIVERY_SLOTS, deliverySlotTable } from './delivery-slots.js';
 
 /**
  * What the serving role may do with each table: no more than the service does. The audit log can be appended to and
@@ -19,6 +20,12 @@ const TABLE_GRANTS: Readonly<Record<string, string>> = {
   signing_keys: 'SELECT, INSERT, UPDATE',
   sealed_secrets: 'SELECT, INSERT',
   audit_events: 'SELECT, INSERT',
+  webhooks: 'SELECT, INSERT, UPDATE, DELETE',
+  webhook_lanes: 'SELECT, INSERT, UPDATE, DELETE',
+  webhook_queue: 'SELECT, INSERT, UPDATE, DELETE',
+  webhook_deliveries: 'SELECT, INSERT, UPDATE',
+  // The history is dropped a day at a time.
+  ...Object.fromEntries(DELIVERY_SLOTS.map((slot) => [deliverySlotTable(slot), 'TRUNCATE'])),
   schema_migrations: 'SELECT',
 };
 

@@ -56,6 +56,12 @@ export class Metrics implements OnApplicationShutdown {
   );
   private readonly flushSize = this.histogram('flush_size', 'Entries in one flush.', ['queue'], SIZE_BUCKETS);
   private readonly flushSeconds = this.histogram('flush_seconds', 'Duration of one flush.', ['queue'], TIME_BUCKETS);
+  private readonly webhookSeconds = this.histogram(
+    'webhook_attempt_seconds',
+    'Duration of attempts to deliver a webhook.',
+    ['outcome'],
+    TIME_BUCKETS,
+  );
   private readonly requestSeconds = this.histogram(
     'http_request_duration_seconds',
     'Duration of HTTP requests.',
@@ -113,6 +119,11 @@ export class Metrics implements OnApplicationShutdown {
   /** Counts a failed client authentication. */
   clientAuthenticationFailed(method: ClientAuthenticationMethod): void {
     this.failedAuthentications.inc({ method });
+  }
+
+  /** Records an attempt to deliver a webhook. */
+  webhookAttempted(outcome: 'delivered' | 'failed' | 'gone', seconds: number): void {
+    this.webhookSeconds.observe({ outcome }, seconds);
   }
 
   /**

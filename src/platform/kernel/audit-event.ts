@@ -21,6 +21,11 @@ export const AUDIT_ACTIONS = [
   'organization.updated',
   'organization.suspended',
   'organization.reactivated',
+  'webhook.created',
+  'webhook.updated',
+  'webhook.deleted',
+  'webhook.secret_rotated',
+  'webhook.disabled',
   'quota.threshold',
   'key.rotated',
 ] as const;

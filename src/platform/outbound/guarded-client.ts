@@ -1,0 +1,212 @@
+import { Agent as HttpAgent, request as httpRequest, type ClientRequest, type IncomingHttpHeaders } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { isIP, type LookupFunction } from 'node:net';
+import { AddressPolicy } from './address-policy.js';
+import { dnsResolver, isLocalName, type ResolveName } from './name-resolver.js';
+import { OutboundError, outboundErrorOf } from './outbound-error.js';
+
+/** How long an idle connection is kept, in milliseconds. */
+const IDLE_MS = 15_000;
+/** Idle connections that are kept a host, and in all. */
+const MAX_IDLE_A_HOST = 4;
+
+/** What a guarded client may reach. */
+export interface GuardOptions {
+  /** Addresses or CIDRs that are not public but may be reached. */
+  readonly allowedNetworks: readonly string[];
+  /** Whether `http:` may be used outside the allowed networks too: in development only. */
+  readonly plainHttp: boolean;
+  /** Resolves names; the DNS unless given. */
+  readonly resolve?: ResolveName;
+}
+
+/** One call. */
+export interface OutboundRequest {
+  readonly method: 'GET' | 'POST';
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string;
+  /** For the whole call, from looking up the name to the answer's last byte, in milliseconds. */
+  readonly timeoutMs: number;
+  /** Bytes of the answer's body that are read. */
+  readonly maxBytes: number;
+  /** Ends the call early. */
+  readonly signal?: AbortSignal;
+}
+
+/** What was answered: any status, redirects too, which are never followed. */
+export interface OutboundAnswer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  /** At most `maxBytes` of the body. */
+  readonly body: Buffer;
+  /** Whether there was more. */
+  readonly truncated: boolean;
+}
+
+/**
+ * Calls URLs that others have named, without letting them reach what only we can: every address of the host is checked,
+ * whatever its notation, the connection goes to the very address that was checked, redirects are not followed, and time
+ * and size have limits.
+ */
+export class GuardedClient {
+  private readonly policy: AddressPolicy;
+  private readonly plainHttp: boolean;
+  private readonly resolve: ResolveName;
+  private readonly http: HttpAgent;
+  private readonly https: HttpsAgent;
+
+  constructor({ allowedNetworks, plainHttp, resolve = dnsResolver() }: GuardOptions) {
+    this.policy = new AddressPolicy(allowedNetworks);
+    this.plainHttp = plainHttp;
+    this.resolve = resolve;
+    const kept = { keepAlive: true, maxFreeSockets: MAX_IDLE_A_HOST, timeout: IDLE_MS };
+    this.http = new HttpAgent({ ...kept, lookup: this.lookup((address) => this.permitsPlainly(address)) });
+    this.https = new HttpsAgent({ ...kept, lookup: this.lookup((address) => this.policy.permits(address)) });
+  }
+
+  /**
+   * What is wrong with a URL as a destination, as far as it can be told without asking the DNS; null where nothing is.
+   */
+  fault(text: string): string | null {
+    const url = URL.canParse(text) ? new URL(text) : null;
+    if (url === null || !['https:', 'http:'].includes(url.protocol)) return 'must be an absolute https URL';
+    if (url.username !== '' || url.password !== '') return 'must not hold a user or a password';
+    const host = hostOf(url);
+    if (isIP(host) !== 0 && !this.policy.permits(host)) return 'names an address that may not be called';
+    if (isLocalName(host) && !['127.0.0.1', '::1'].some((address) => this.policy.isNamed(address))) {
+      return 'names an address that may not be called';
+    }
+    if (url.protocol === 'https:' || this.plainHttp) return null;
+    const mayBeNamed = isIP(host) === 0 ? this.policy.allowedNetworks.length > 0 : this.policy.isNamed(host);
+    return mayBeNamed ? null : 'must be an https URL';
+  }
+
+  /**
+   * Makes one call.
+   *
+   * @throws OutboundError
+   */
+  async call(request: OutboundRequest): Promise<OutboundAnswer> {
+    const url = URL.canParse(request.url) ? new URL(request.url) : null;
+    if (url === null || this.fault(request.url) !== null) throw new OutboundError('address_refused');
+    try {
+      return await this.once(url, request);
+    } catch (error) {
+      // The other side may close a kept connection at the instant we use it: that is no failure of the call.
+      if (error instanceof StaleConnection) return this.once(url, request);
+      throw error;
+    }
+  }
+
+  /**
+   * Reads a JSON document.
+   *
+   * @param limits `timeoutMs` for the whole call, `maxBytes` of the document
+   * @throws OutboundError also for any status but 200, a document that is too large, or no JSON
+   */
+  async getJson(url: string, limits: { readonly timeoutMs: number; readonly maxBytes: number }): Promise<unknown> {
+    const headers = { accept: 'application/json' };
+    const answer = await this.call({ method: 'GET', url, headers, ...limits });
+    if (answer.status !== 200) throw new OutboundError('unexpected_answer', `status ${answer.status}`);
+    if (answer.truncated) throw new OutboundError('unexpected_answer', 'the document is too large');
+    try {
+      return JSON.parse(answer.body.toString('utf8')) as unknown;
+    } catch {
+      throw new OutboundError('unexpected_answer', 'the document is not JSON');
+    }
+  }
+
+  /** Closes the connections that are kept. */
+  close(): void {
+    this.http.destroy();
+    this.https.destroy();
+  }
+
+  private once(url: URL, { method, headers, body, timeoutMs, maxBytes, signal }: OutboundRequest) {
+    return new Promise<OutboundAnswer>((resolve, reject) => {
+      const isPlain = url.protocol === 'http:';
+      const options = { method, headers: { ...headers, ...lengthOf(body) }, agent: isPlain ? this.http : this.https };
+      const request = isPlain ? httpRequest(url, options) : httpsRequest(url, options);
+      const abort = () => request.destroy(new OutboundError('aborted'));
+      const timer = setTimeout(() => request.destroy(new OutboundError('timeout')), timeoutMs);
+      const settle = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', abort);
+      };
+      const fail = (error: unknown) => {
+        settle();
+        reject(outboundErrorOf(error));
+      };
+      signal?.addEventListener('abort', abort, { once: true });
+      let answered = false;
+      request.on('error', (error: NodeJS.ErrnoException) => {
+        if (answered || !isStale(request, error)) return fail(error);
+        settle();
+        reject(new StaleConnection());
+      });
+      request.on('response', (response) => {
+        answered = true;
+        const chunks: Buffer[] = [];
+        let size = 0;
+        const finish = (truncated: boolean) => {
+          settle();
+          const status = response.statusCode ?? 0;
+          resolve({ status, headers: response.headers, body: Buffer.concat(chunks).subarray(0, maxBytes), truncated });
+        };
+        response.on('data', (chunk: Buffer) => {
+          chunks.push(chunk);
+          size += chunk.length;
+          if (size <= maxBytes) return;
+          finish(true);
+          response.destroy();
+        });
+        response.on('end', () => finish(false));
+        response.on('error', fail);
+      });
+      if (signal?.aborted === true) abort();
+      request.end(body);
+    });
+  }
+
+  private permitsPlainly(address: string): boolean {
+    return this.plainHttp ? this.policy.permits(address) : this.policy.isNamed(address);
+  }
+
+  /** A lookup for `net.connect` that gives only addresses which were checked; one that is refused refuses them all. */
+  private lookup(permits: (address: string) => boolean): LookupFunction {
+    return (name, options, callback) => {
+      this.permitted(name, permits).then(
+        (addresses) => {
+          if (options.all === true) return callback(null, addresses);
+          callback(null, addresses[0]?.address ?? '', addresses[0]?.family ?? 4);
+        },
+        (error: unknown) => callback(outboundErrorOf(error), '', 4),
+      );
+    };
+  }
+
+  private async permitted(name: string, permits: (address: string) => boolean) {
+    const found = await this.resolve(name);
+    // Which of the loopback addresses is meant is not said by the name.
+    const addresses = isLocalName(name) ? found.filter(permits) : found;
+    if (addresses.length === 0 || !addresses.every(permits)) throw new OutboundError('address_refused');
+    return addresses.map((address) => ({ address, family: isIP(address) }));
+  }
+}
+
+/** A kept connection was closed before anything was answered. */
+class StaleConnection extends Error {}
+
+function isStale(request: ClientRequest, error: NodeJS.ErrnoException): boolean {
+  return request.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+}
+
+/** The host as `net.connect` takes it; the URL parser has already turned every notation of numbers into dotted quads. */
+function hostOf(url: URL): string {
+  return url.hostname.replace(/^\[|\]$/g, '');
+}
+
+function lengthOf(body: string | undefined): Record<string, string> {
+  return body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
+}

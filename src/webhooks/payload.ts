@@ -1,0 +1,17 @@
+import type { ChainedEvent } from '../audit/audit.service.js';
+
+/** The body that is sent for an event of the chain: the event itself, as the audit log has it. */
+export function payloadOf(event: ChainedEvent): string {
+  return renderPayload(event.action, event.occurredAt, event);
+}
+
+/**
+ * The body of a message in the shape that Standard Webhooks recommends.
+ *
+ * @param type the name of the event
+ * @param timestamp when it happened: ISO 8601, UTC
+ * @param data what happened
+ */
+export function renderPayload(type: string, timestamp: string, data: object): string {
+  return JSON.stringify({ type, timestamp, data });
+}
