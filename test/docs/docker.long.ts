@@ -80,9 +80,11 @@ describe('docker/Dockerfile', () => {
   });
 
   // All of 127.0.0.0/8 is the machine itself on Linux, so this address answers where every address is listened on.
-  (process.platform === 'linux' ? it : it.skip)('listens on every address', async () => {
-    expect((await new Api(`http://127.0.0.2:${port}`).send('GET', '/health/live')).status).toBe(200);
-  });
+  if (process.platform === 'linux') {
+    it('listens on every address', async () => {
+      expect((await new Api(`http://127.0.0.2:${port}`).send('GET', '/health/live')).status).toBe(200);
+    });
+  }
 
   it('issues tokens', async () => {
     const api = new Api(`http://127.0.0.1:${port}`);

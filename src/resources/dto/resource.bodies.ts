@@ -32,8 +32,27 @@ export class ResourceScopeBody {
   description!: string;
 }
 
+/** The members that registering and changing a resource server share; `scopes` is the whole list. */
+export class ResourceFields {
+  @ApiPropertyOptional({ type: [ResourceScopeBody], maxItems: MAX_SCOPES })
+  @MayBeOmitted()
+  @IsArray()
+  @ArrayMaxSize(MAX_SCOPES)
+  @IsObject({ each: true })
+  @ValidateNested({ each: true })
+  @Type(() => ResourceScopeBody)
+  scopes?: ResourceScopeBody[];
+
+  @ApiPropertyOptional({ type: Number, nullable: true, minimum: 60, maximum: 86_400 })
+  @IsOptional()
+  @IsInt()
+  @Min(60)
+  @Max(86_400)
+  tokenTtlSeconds?: number | null;
+}
+
 /** A new resource server. */
-export class CreateResourceBody {
+export class CreateResourceBody extends ResourceFields {
   @ApiProperty({
     maxLength: 512,
     description: 'An absolute URI without fragment: the aud of the tokens for it. Unique in the installation.',
@@ -48,22 +67,6 @@ export class CreateResourceBody {
   @MaxLength(128)
   name!: string;
 
-  @ApiPropertyOptional({ type: [ResourceScopeBody], maxItems: MAX_SCOPES })
-  @MayBeOmitted()
-  @IsArray()
-  @ArrayMaxSize(MAX_SCOPES)
-  @IsObject({ each: true })
-  @ValidateNested({ each: true })
-  @Type(() => ResourceScopeBody)
-  scopes?: ResourceScopeBody[];
-
-  @ApiPropertyOptional({ type: Number, nullable: true, minimum: 60, maximum: 86_400 })
-  @IsOptional()
-  @IsInt()
-  @Min(60)
-  @Max(86_400)
-  tokenTtlSeconds?: number | null;
-
   @ApiPropertyOptional({ format: 'uuid', description: 'Another organization; only for the operator.' })
   @MayBeOmitted()
   @IsUUID()
@@ -71,27 +74,11 @@ export class CreateResourceBody {
 }
 
 /** A change of a resource server: members that are left out stay; `scopes` is the whole new list. */
-export class UpdateResourceBody {
+export class UpdateResourceBody extends ResourceFields {
   @ApiPropertyOptional({ minLength: 1, maxLength: 128, example: 'Invoices' })
   @MayBeOmitted()
   @IsString()
   @MinLength(1)
   @MaxLength(128)
   name?: string;
-
-  @ApiPropertyOptional({ type: [ResourceScopeBody], maxItems: MAX_SCOPES })
-  @MayBeOmitted()
-  @IsArray()
-  @ArrayMaxSize(MAX_SCOPES)
-  @IsObject({ each: true })
-  @ValidateNested({ each: true })
-  @Type(() => ResourceScopeBody)
-  scopes?: ResourceScopeBody[];
-
-  @ApiPropertyOptional({ type: Number, nullable: true, minimum: 60, maximum: 86_400 })
-  @IsOptional()
-  @IsInt()
-  @Min(60)
-  @Max(86_400)
-  tokenTtlSeconds?: number | null;
 }
