@@ -5,6 +5,7 @@ import { AgentsModule } from './agents/agents.module.js';
 import { AuditModule } from './audit/audit.module.js';
 import { OperatorModule } from './cli/operator.module.js';
 import { ClientAuthenticationGuard } from './credentials/client-authentication.guard.js';
+import { EvidenceModule } from './evidence/evidence.module.js';
 import { CredentialsModule } from './credentials/credentials.module.js';
 import { KeysModule } from './keys/keys.module.js';
 import { OrganizationsModule } from './organizations/organizations.module.js';
@@ -42,6 +43,7 @@ export class AppModule {
         HttpModule,
         AuditModule,
         KeysModule,
+        EvidenceModule,
         OrganizationsModule,
         AgentsModule,
         QuotaModule,

@@ -134,7 +134,8 @@ export class AgentsService {
    */
   suspend(caller: Principal, origin: RequestOrigin, agentId: string): Promise<AgentEntity> {
     return this.manage(caller, agentId, async (transaction, agent) => {
-      if (agent.status !== 'active') throw conflict(`Only an active agent can be suspended; this one is ${agent.status}.`);
+      if (agent.status !== 'active')
+        throw conflict(`Only an active agent can be suspended; this one is ${agent.status}.`);
       agent.status = 'suspended';
       killTokens(agent, this.clock.now());
       await this.repository.update(transaction, agent);
@@ -273,7 +274,15 @@ export class AgentsService {
   ): Promise<void> {
     const { organizationId, agentId } = agent;
     const target = { type: 'agent', id: agentId };
-    await this.audit.append(transaction, { organizationId, action, outcome: 'success', actor, target, origin, details });
+    await this.audit.append(transaction, {
+      organizationId,
+      action,
+      outcome: 'success',
+      actor,
+      target,
+      origin,
+      details,
+    });
   }
 }
 

@@ -2,8 +2,8 @@ import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import { StatementPool } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import type { ChainedEvent, RenderedEvent } from '../platform/kernel/canonical-event.js';
 import { AuditEventEntity } from './audit-event.entity.js';
-import type { ChainedEvent, RenderedEvent } from './canonical-event.js';
 
 /** What a search of the log may be narrowed by. */
 export interface AuditFilter {
@@ -21,6 +21,34 @@ export interface ChainHead {
   readonly sequence: number;
   readonly hash: string;
 }
+
+/** What links an event into its chain. */
+export interface ChainLink {
+  readonly sequence: number;
+  readonly previousHash: Buffer;
+  readonly hash: Buffer;
+  readonly occurredAt: Date;
+}
+
+interface EventRow {
+  organization_id: string;
+  sequence: string;
+  event_id: string;
+  action: string;
+  outcome: string;
+  actor: string | null;
+  target_type: string;
+  target_id: string;
+  ip: string | null;
+  user_agent: string | null;
+  details: unknown;
+  occurred_at: Date;
+  previous_hash: Buffer;
+  hash: Buffer;
+}
+
+const EVENT_COLUMNS = `organization_id, sequence, event_id, action, outcome, actor, target_type, target_id, ip, user_agent,
+  details, occurred_at, previous_hash, hash`;
 
 const APPEND = {
   name: 'append_audit_events',
@@ -89,18 +117,37 @@ export class AuditRepository {
 
   /** Up to `limit` events from `sequence` on, oldest first. */
   async readForward(organizationId: string, sequence: number, limit: number): Promise<ChainedEvent[]> {
-    const entities = await this.unitOfWork.reader
-      .createQueryBuilder(AuditEventEntity, 'event')
-      .where('event.organization_id = :organizationId AND event.sequence >= :sequence', { organizationId, sequence })
-      .orderBy('event.sequence', 'ASC')
-      .limit(limit)
-      .getMany();
-    return entities.map(toChainedEvent);
+    const rows = await this.unitOfWork.reader.query<EventRow[]>(
+      `SELECT ${EVENT_COLUMNS} FROM audit_events WHERE organization_id = $1 AND sequence >= $2
+        ORDER BY sequence LIMIT $3`,
+      [organizationId, sequence, limit],
+    );
+    return rows.map(rowToEvent);
+  }
+
+  /** What links up to `limit` events from `sequence` on, oldest first. */
+  async readLinks(
+    reader: EntityManager,
+    organizationId: string,
+    sequence: number,
+    limit: number,
+  ): Promise<ChainLink[]> {
+    const rows = await reader.query<{ sequence: string; previous_hash: Buffer; hash: Buffer; occurred_at: Date }[]>(
+      `SELECT sequence, previous_hash, hash, occurred_at FROM audit_events WHERE organization_id = $1 AND sequence >= $2
+        ORDER BY sequence LIMIT $3`,
+      [organizationId, sequence, limit],
+    );
+    return rows.map((row) => ({
+      sequence: Number(row.sequence),
+      previousHash: row.previous_hash,
+      hash: row.hash,
+      occurredAt: row.occurred_at,
+    }));
   }
 
   /** The head of the chain as its ledger has it. */
-  async head(organizationId: string): Promise<ChainHead | null> {
-    const rows = await this.unitOfWork.reader.query<{ sequence: string; head_hash: Buffer }[]>(
+  async head(organizationId: string, reader: EntityManager = this.unitOfWork.reader): Promise<ChainHead | null> {
+    const rows = await reader.query<{ sequence: string; head_hash: Buffer }[]>(
       'SELECT sequence, head_hash FROM organization_ledgers WHERE organization_id = $1',
       [organizationId],
     );
@@ -130,6 +177,24 @@ export function auditColumns(events: readonly RenderedEvent[]): unknown[][] {
     events.map(({ details }) => details),
     events.map(({ occurredAt }) => occurredAt),
   ];
+}
+
+function rowToEvent(row: EventRow): ChainedEvent {
+  return {
+    eventId: row.event_id,
+    sequence: Number(row.sequence),
+    organizationId: row.organization_id,
+    action: row.action,
+    outcome: row.outcome,
+    actor: row.actor,
+    target: { type: row.target_type, id: row.target_id },
+    ip: row.ip,
+    userAgent: row.user_agent,
+    details: row.details,
+    occurredAt: row.occurred_at.toISOString(),
+    previousHash: row.previous_hash.toString('hex'),
+    hash: row.hash.toString('hex'),
+  };
 }
 
 function toChainedEvent(entity: AuditEventEntity): ChainedEvent {

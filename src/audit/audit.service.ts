@@ -5,14 +5,15 @@ import { GroupCommit } from '../platform/database/group-commit.js';
 import { Metrics } from '../platform/http/metrics.js';
 import { pageOf, type Page } from '../platform/http/page.js';
 import type { NewAuditEvent } from '../platform/kernel/audit-event.js';
+import { genesisHash, renderEvent, type ChainedEvent, type RenderedEvent } from '../platform/kernel/canonical-event.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { decodeCursor, encodeCursor } from '../platform/kernel/cursor.js';
 import { isOperator, type Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
 import { isUuid } from '../platform/kernel/uuid.js';
-import { AuditRepository, auditColumns, type AuditFilter } from './audit.repository.js';
-import { genesisHash, renderEvent, type ChainedEvent, type RenderedEvent } from './canonical-event.js';
-import { verifyChain, type ChainVerdict } from './chain-verifier.js';
+import { AuditRepository, auditColumns, type AuditFilter, type ChainHead, type ChainLink } from './audit.repository.js';
+
+export type { ChainHead, ChainLink } from './audit.repository.js';
 
 const RECORD_LIMITS = { maxQueue: 2000, maxBatch: 200 };
 
@@ -102,18 +103,24 @@ export class AuditService implements OnApplicationShutdown {
   }
 
   /**
-   * Verifies an organization's chain, or a part of it, as it was when the call began.
+   * The head of an organization's chain, as its ledger names it.
    *
-   * @param fromSequence the first event to check; 1 unless given
-   * @param toSequence the last; the chain's head unless given, and never beyond it
+   * @throws Problem `not_found` where there is no such organization
    */
-  async verify(organizationId: string, fromSequence = 1, toSequence = Number.MAX_SAFE_INTEGER): Promise<ChainVerdict> {
-    const head = await this.repository.head(organizationId);
+  async head(organizationId: string, reader?: EntityManager): Promise<ChainHead> {
+    const head = await this.repository.head(organizationId, reader);
     if (head === null) throw problems.notFound;
-    const last = Math.min(toSequence, head.sequence);
-    return verifyChain(organizationId, head, fromSequence, last, (sequence, limit) =>
-      this.repository.readForward(organizationId, sequence, limit),
-    );
+    return head;
+  }
+
+  /** Up to `limit` events from `sequence` on, oldest first. */
+  readForward(organizationId: string, sequence: number, limit: number): Promise<ChainedEvent[]> {
+    return this.repository.readForward(organizationId, sequence, limit);
+  }
+
+  /** What links up to `limit` events from `sequence` on, oldest first. */
+  readLinks(reader: EntityManager, organizationId: string, sequence: number, limit: number): Promise<ChainLink[]> {
+    return this.repository.readLinks(reader, organizationId, sequence, limit);
   }
 
   /** Drains the queue once the server has answered its last request. */

@@ -3,13 +3,7 @@ import { ApiBody, ApiConsumes, ApiOkResponse, ApiOperation, ApiTags } from '@nes
 import type { FastifyRequest } from 'fastify';
 import { ApiOAuthErrorResponses } from '../platform/http/api-responses.js';
 import { formOf } from '../platform/http/oauth-form.js';
-import {
-  AuthenticateClient,
-  Caller,
-  CallingClient,
-  Origin,
-  RequireScopesOrClient,
-} from '../platform/kernel/access.js';
+import { AuthenticateClient, Caller, CallingClient, Origin, RequireScopesOrClient } from '../platform/kernel/access.js';
 import type { Client } from '../platform/kernel/client.js';
 import type { Principal, RequestOrigin } from '../platform/kernel/principal.js';
 import { IntrospectionView, RevocationView, TokenForm, TokenReferenceForm, TokenView } from './dto/token.views.js';

@@ -84,7 +84,11 @@ export class Api {
   }
 
   /** Gives an agent another secret. */
-  async secret(token: string, agentId: string, fields: Json = {}): Promise<{ clientSecret: string; credentialId: string }> {
+  async secret(
+    token: string,
+    agentId: string,
+    fields: Json = {},
+  ): Promise<{ clientSecret: string; credentialId: string }> {
     const { status, body, text } = await this.call('POST', `/agents/${agentId}/credentials`, token, fields);
     if (status !== 201) throw new Error(`no secret: ${status} ${text}`);
     return { clientSecret: body['clientSecret'] as string, credentialId: body['credentialId'] as string };

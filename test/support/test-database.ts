@@ -35,7 +35,9 @@ export interface TestDatabase {
 export async function createTestDatabase(): Promise<TestDatabase> {
   const name = `t_${randomBytes(8).toString('hex')}`;
   const template = await ensureTemplate();
-  await asSuperuser('postgres', (client) => client.query(`CREATE DATABASE ${name} OWNER ${OWNER} TEMPLATE ${template}`));
+  await asSuperuser('postgres', (client) =>
+    client.query(`CREATE DATABASE ${name} OWNER ${OWNER} TEMPLATE ${template}`),
+  );
   return openDatabase(name);
 }
 

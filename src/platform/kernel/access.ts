@@ -81,7 +81,6 @@ export function originOf(request: FastifyRequest): RequestOrigin {
 }
 
 /** Injects where the request came from. */
-export const Origin = createParamDecorator(
-  (_: unknown, context: ExecutionContext): RequestOrigin =>
-    originOf(context.switchToHttp().getRequest<FastifyRequest>()),
+export const Origin = createParamDecorator((_: unknown, context: ExecutionContext): RequestOrigin =>
+  originOf(context.switchToHttp().getRequest<FastifyRequest>()),
 );

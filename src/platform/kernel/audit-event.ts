@@ -15,6 +15,7 @@ export const AUDIT_ACTIONS = [
   'credential.rotated',
   'credential.revoked',
   'organization.created',
+  'audit.checkpoint',
   'quota.threshold',
   'key.rotated',
 ] as const;
@@ -29,7 +30,8 @@ export const AUDIT_OUTCOMES = ['success', 'failure'] as const;
 export type AuditOutcome = (typeof AUDIT_OUTCOMES)[number];
 
 /** A value of an event's details: JSON without floating-point numbers, so that every language renders it alike. */
-export type AuditDetail = string | number | boolean | null | readonly AuditDetail[] | { readonly [name: string]: AuditDetail };
+export type AuditDetail =
+  string | number | boolean | null | readonly AuditDetail[] | { readonly [name: string]: AuditDetail };
 
 /** What happened, before it has its place in the chain. Never a secret or a token in any member. */
 export interface NewAuditEvent {

@@ -75,11 +75,7 @@ export const oauthErrors = {
     'invalid_client',
     'Client authentication failed. Invalid client_id or client_secret.',
   ),
-  agentSuspended: new OAuthError(
-    403,
-    'unauthorized_client',
-    'Agent is currently suspended and cannot obtain tokens.',
-  ),
+  agentSuspended: new OAuthError(403, 'unauthorized_client', 'Agent is currently suspended and cannot obtain tokens.'),
   organizationSuspended: new OAuthError(
     403,
     'unauthorized_client',

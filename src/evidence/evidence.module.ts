@@ -1,0 +1,18 @@
+import { Module } from '@nestjs/common';
+import { AuditModule } from '../audit/audit.module.js';
+import { KeysModule } from '../keys/keys.module.js';
+import { CheckpointFollower } from './checkpoint-follower.js';
+import { CheckpointSigner } from './checkpoint-signer.js';
+import { CheckpointsController } from './checkpoints.controller.js';
+import { CheckpointsService } from './checkpoints.service.js';
+import { EvidenceRepository } from './evidence.repository.js';
+import { VerificationController } from './verification.controller.js';
+import { VerificationService } from './verification.service.js';
+
+@Module({
+  imports: [AuditModule, KeysModule],
+  controllers: [VerificationController, CheckpointsController],
+  providers: [EvidenceRepository, CheckpointSigner, CheckpointsService, CheckpointFollower, VerificationService],
+  exports: [CheckpointsService],
+})
+export class EvidenceModule {}
