@@ -111,8 +111,14 @@ export class AuditRepository {
 
   /** The organization whose chain has the event, for the operator; null where there is none. */
   async organizationOf(eventId: string): Promise<string | null> {
-    const entity = await this.unitOfWork.reader.findOneBy(AuditEventEntity, { eventId });
-    return entity?.organizationId ?? null;
+    // One look into the index an organization; without the organization no index leads to the event.
+    const rows = await this.unitOfWork.reader.query<{ organization_id: string }[]>(
+      `SELECT o.organization_id FROM organizations o CROSS JOIN LATERAL (
+          SELECT 1 FROM audit_events e WHERE e.organization_id = o.organization_id AND e.event_id = $1 LIMIT 1) found
+        LIMIT 1`,
+      [eventId],
+    );
+    return rows[0]?.organization_id ?? null;
   }
 
   /** Up to `limit` events from `sequence` on, oldest first. */

@@ -54,10 +54,18 @@ export class AuditService implements OnApplicationShutdown {
     await this.recording.commit(this.render(event));
   }
 
-  /** Gives an event its id and instant and renders it for the chain, for writers that append in SQL of their own. */
-  render(event: NewAuditEvent): RenderedEvent {
-    const nowMs = this.clock.nowMs();
-    return renderEvent(event, uuidv7({ msecs: nowMs }), new Date(nowMs).toISOString());
+  /** An id for an event, in the order of time: ids that are written together stand together in the index. */
+  newEventId(): string {
+    return uuidv7({ msecs: this.clock.nowMs() });
+  }
+
+  /**
+   * Gives an event its instant and renders it for the chain, for writers that append in SQL of their own.
+   *
+   * @param eventId its id; made unless given
+   */
+  render(event: NewAuditEvent, eventId = this.newEventId()): RenderedEvent {
+    return renderEvent(event, eventId, this.clock.now().toISOString());
   }
 
   /** The parameters of `append_audit_events` for rendered events: an array a column. */

@@ -1,10 +1,13 @@
 import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
+import { AuditService } from '../audit/audit.service.js';
 import { AgentsService } from '../agents/agents.service.js';
 import { CredentialsService } from '../credentials/credentials.service.js';
+import { KeysService } from '../keys/keys.service.js';
 import { OrganizationsService } from '../organizations/organizations.service.js';
 import type { BootstrapConfig } from '../platform/config/config.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import { NO_ORIGIN } from '../platform/kernel/principal.js';
 
 /** What an operator needs to get a token; the secret is shown once. */
 export interface OperatorCredentials {
@@ -19,6 +22,8 @@ export class OperatorService {
     private readonly organizations: OrganizationsService,
     private readonly agents: AgentsService,
     private readonly credentials: CredentialsService,
+    private readonly keys: KeysService,
+    private readonly audit: AuditService,
     private readonly unitOfWork: UnitOfWork,
   ) {}
 
@@ -36,6 +41,28 @@ export class OperatorService {
       const agentId = fixed?.clientId ?? randomUUID();
       const agent = await this.agents.createOperator(transaction, organizationId, agentId);
       return this.credentials.createForOperator(transaction, agent, fixed?.clientSecret);
+    });
+  }
+
+  /**
+   * Makes a new key for checkpoints, told in the operator organization's log; the old one stays published.
+   *
+   * @returns the new key's `kid`
+   */
+  rotateAuditKey(): Promise<string> {
+    return this.unitOfWork.run(async (transaction) => {
+      const { organizationId } = await this.organizations.ensureOperator(transaction);
+      const kid = await this.keys.rotateAuditKey(transaction);
+      await this.audit.append(transaction, {
+        organizationId,
+        action: 'key.rotated',
+        outcome: 'success',
+        actor: null,
+        target: { type: 'key', id: kid },
+        origin: NO_ORIGIN,
+        details: { purpose: 'audit' },
+      });
+      return kid;
     });
   }
 

@@ -6,13 +6,25 @@ import { CheckpointSigner } from './checkpoint-signer.js';
 import { CheckpointsController } from './checkpoints.controller.js';
 import { CheckpointsService } from './checkpoints.service.js';
 import { EvidenceRepository } from './evidence.repository.js';
+import { ExportController } from './export.controller.js';
+import { ExportService } from './export.service.js';
+import { ProofsController } from './proofs.controller.js';
+import { ProofsService } from './proofs.service.js';
 import { VerificationController } from './verification.controller.js';
 import { VerificationService } from './verification.service.js';
 
 @Module({
   imports: [AuditModule, KeysModule],
-  controllers: [VerificationController, CheckpointsController],
-  providers: [EvidenceRepository, CheckpointSigner, CheckpointsService, CheckpointFollower, VerificationService],
+  controllers: [VerificationController, CheckpointsController, ExportController, ProofsController],
+  providers: [
+    EvidenceRepository,
+    CheckpointSigner,
+    CheckpointsService,
+    CheckpointFollower,
+    VerificationService,
+    ExportService,
+    ProofsService,
+  ],
   exports: [CheckpointsService],
 })
 export class EvidenceModule {}

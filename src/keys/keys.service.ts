@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import type { EntityManager } from 'typeorm';
 import { Config, type SigningAlgorithm } from '../platform/config/config.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { Clock } from '../platform/kernel/clock.js';
@@ -96,23 +97,19 @@ export class KeysService {
   /**
    * Makes a new audit key. The old one signs no more and stays published, so that its checkpoints verify.
    *
+   * Every replica signs with the new one within a minute.
+   *
    * @returns the new key's `kid`
    */
-  async rotateAuditKey(): Promise<string> {
-    const kid = await this.unitOfWork.run(async (transaction) => {
-      await this.repository.lock(transaction);
-      const now = this.clock.now();
-      for (const key of await this.repository.published(transaction)) {
-        if (key.purpose === 'audit' && key.phase === 'active') {
-          await this.repository.retire(transaction, key.kid, now);
-        }
-      }
-      const made = await this.newKey('audit', AUDIT_ALGORITHM, now);
-      await this.repository.insert(transaction, made);
-      return made.kid;
-    });
-    await this.load();
-    return kid;
+  async rotateAuditKey(transaction: EntityManager): Promise<string> {
+    await this.repository.lock(transaction);
+    const now = this.clock.now();
+    for (const key of await this.repository.published(transaction)) {
+      if (key.purpose === 'audit' && key.phase === 'active') await this.repository.retire(transaction, key.kid, now);
+    }
+    const made = await this.newKey('audit', AUDIT_ALGORITHM, now);
+    await this.repository.insert(transaction, made);
+    return made.kid;
   }
 
   /** The JWK Set of RFC 7517 §5: public halves only. */
