@@ -4,17 +4,7 @@ import { StatementPool } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import type { ChainedEvent, RenderedEvent } from '../platform/kernel/canonical-event.js';
 import { AuditEventEntity } from './audit-event.entity.js';
-
-/** What a search of the log may be narrowed by. */
-export interface AuditFilter {
-  readonly agentId?: string;
-  readonly action?: string;
-  readonly outcome?: string;
-  /** The first instant that counts. */
-  readonly from?: string;
-  /** The first instant that no longer counts. */
-  readonly to?: string;
-}
+import { searchStatement, type AuditFilter, type SequenceBounds } from './audit-search.js';
 
 /** The head of a chain. */
 export interface ChainHead {
@@ -83,24 +73,32 @@ export class AuditRepository {
     before: string | undefined,
     limit: number,
   ): Promise<ChainedEvent[]> {
-    const query = this.unitOfWork.reader
-      .createQueryBuilder(AuditEventEntity, 'event')
-      .where('event.organization_id = :organizationId', { organizationId })
-      .orderBy('event.sequence', 'DESC')
-      .limit(limit);
-    if (before !== undefined) query.andWhere('event.sequence < :before', { before });
-    if (filter.agentId !== undefined) {
-      query.andWhere(
-        `(event.actor = :agentId OR (event.target_type = 'agent' AND event.target_id = :agentId::text)
-          OR event.details ->> 'agentId' = :agentId::text)`,
-        { agentId: filter.agentId },
-      );
-    }
-    if (filter.action !== undefined) query.andWhere('event.action = :action', { action: filter.action });
-    if (filter.outcome !== undefined) query.andWhere('event.outcome = :outcome', { outcome: filter.outcome });
-    if (filter.from !== undefined) query.andWhere('event.occurred_at >= :from', { from: filter.from });
-    if (filter.to !== undefined) query.andWhere('event.occurred_at < :to', { to: filter.to });
-    return (await query.getMany()).map(toChainedEvent);
+    const bounds = await this.boundsOf(organizationId, filter);
+    const { text, values } = searchStatement(EVENT_COLUMNS, organizationId, filter, bounds, before, limit);
+    return (await this.unitOfWork.reader.query<EventRow[]>(text, [...values])).map(rowToEvent);
+  }
+
+  /**
+   * Between which sequences events of the instants asked for can stand. The audit tree knows of each 256 events when they
+   * occurred; of those that it has not taken in yet, the last are looked at.
+   */
+  private async boundsOf(organizationId: string, { from, to }: AuditFilter): Promise<SequenceBounds> {
+    if (from === undefined && to === undefined) return { first: null, last: null };
+    const rows = await this.unitOfWork.reader.query<{ first: string | null; last: string | null }[]>(
+      `SELECT
+          CASE WHEN $2::timestamptz IS NULL THEN NULL ELSE coalesce((
+            SELECT t.tile * 256 + 1 FROM audit_tree_tiles t WHERE t.organization_id = $1 AND t.level = 0
+              AND t.newest_at >= $2::timestamptz ORDER BY t.tile LIMIT 1), a.size + 1) END AS first,
+          CASE WHEN $3::timestamptz IS NULL OR EXISTS (
+            SELECT 1 FROM audit_events e WHERE e.organization_id = $1 AND e.sequence > a.size
+              AND e.occurred_at < $3::timestamptz) THEN NULL ELSE coalesce((
+            SELECT t.tile * 256 + 256 FROM audit_tree_tiles t WHERE t.organization_id = $1 AND t.level = 0
+              AND t.oldest_at < $3::timestamptz ORDER BY t.tile DESC LIMIT 1), 0) END AS last
+        FROM audit_trees a WHERE a.organization_id = $1`,
+      [organizationId, from ?? null, to ?? null],
+    );
+    const bound = (value: string | null | undefined) => (value === null || value === undefined ? null : Number(value));
+    return { first: bound(rows[0]?.first), last: bound(rows[0]?.last) };
   }
 
   /** One event, or null. */

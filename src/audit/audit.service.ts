@@ -11,7 +11,8 @@ import { decodeCursor, encodeCursor } from '../platform/kernel/cursor.js';
 import { isOperator, type Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
 import { isUuid } from '../platform/kernel/uuid.js';
-import { AuditRepository, auditColumns, type AuditFilter, type ChainHead, type ChainLink } from './audit.repository.js';
+import type { AuditFilter } from './audit-search.js';
+import { AuditRepository, auditColumns, type ChainHead, type ChainLink } from './audit.repository.js';
 
 export type { ChainHead, ChainLink } from './audit.repository.js';
 
@@ -45,8 +46,17 @@ export class AuditService implements OnApplicationShutdown {
     await this.repository.append(transaction, [this.render(event)]);
   }
 
+  /** Appends events of several organizations in one transaction, in the order given within each. */
+  async appendAll(transaction: EntityManager, events: readonly NewAuditEvent[]): Promise<void> {
+    await this.repository.append(
+      transaction,
+      events.map((event) => this.render(event)),
+    );
+  }
+
   /**
-   * Appends an event that goes with no other write (a refusal), in a group commit.
+   * Appends an event that goes with no other write, in a group commit. Refusals of clients go by way of the refusal
+   * service, which bounds them.
    *
    * @returns after COMMIT
    */

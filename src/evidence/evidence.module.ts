@@ -10,6 +10,8 @@ import { ExportController } from './export.controller.js';
 import { ExportService } from './export.service.js';
 import { ProofsController } from './proofs.controller.js';
 import { ProofsService } from './proofs.service.js';
+import { RetentionRepository } from './retention.repository.js';
+import { RetentionSweep } from './retention-sweep.js';
 import { VerificationController } from './verification.controller.js';
 import { VerificationService } from './verification.service.js';
 
@@ -24,6 +26,8 @@ import { VerificationService } from './verification.service.js';
     VerificationService,
     ExportService,
     ProofsService,
+    RetentionRepository,
+    RetentionSweep,
   ],
   exports: [CheckpointsService],
 })

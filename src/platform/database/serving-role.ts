@@ -14,6 +14,7 @@ const TABLE_GRANTS: Readonly<Record<string, string>> = {
   signing_keys: 'SELECT, INSERT, UPDATE',
   sealed_secrets: 'SELECT, INSERT',
   audit_events: 'SELECT, INSERT',
+  audit_refusals: 'SELECT, INSERT, UPDATE, DELETE',
   audit_checkpoints: 'SELECT, INSERT',
   audit_tree_tiles: 'SELECT, INSERT, UPDATE (hashes, oldest_at, newest_at)',
   // What retention has removed is written by its own function only.

@@ -61,6 +61,7 @@ CREATE TABLE audit_checkpoints (
   issued_at timestamptz(3) NOT NULL,
   PRIMARY KEY (organization_id, sequence)
 );
+CREATE INDEX audit_checkpoints_by_time ON audit_checkpoints (organization_id, issued_at);
 `;
 
 /**
