@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 const LEAF = Buffer.of(0);
 const NODE = Buffer.of(1);
@@ -9,12 +9,12 @@ const NODE = Buffer.of(1);
  * @param eventHash 32 bytes
  */
 export function leafHash(eventHash: Buffer): Buffer {
-  return createHash('sha256').update(LEAF).update(eventHash).digest();
+  return hash('sha256', Buffer.concat([LEAF, eventHash]), 'buffer');
 }
 
 /** The hash of an inner node, RFC 9162 §2.1.1: SHA-256 over 0x01 and the hashes of its two children. */
 export function nodeHash(left: Buffer, right: Buffer): Buffer {
-  return createHash('sha256').update(NODE).update(left).update(right).digest();
+  return hash('sha256', Buffer.concat([NODE, left, right]), 'buffer');
 }
 
 /** The hash of a complete subtree: its leaves are `2^height · index` up to, not including, `2^height · (index + 1)`. */

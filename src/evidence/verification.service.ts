@@ -141,8 +141,14 @@ export class VerificationService {
     kept: CheckpointPayload | null,
   ): Promise<void> {
     let due = await chain.peek();
-    while (walk.next <= last) {
-      const events = await this.audit.readForward(organizationId, walk.next, Math.min(BATCH, last - walk.next + 1));
+    const read = (from: number) => this.audit.readForward(organizationId, from, Math.min(BATCH, last - from + 1));
+    let reading = walk.next <= last ? read(walk.next) : null;
+    while (reading !== null) {
+      const events = await reading;
+      // The next batch is read while this one is checked.
+      const from = walk.next + BATCH;
+      reading = from <= last ? read(from) : null;
+      reading?.catch(() => undefined);
       if (events.length === 0) throw new Break(walk.next, 'event_missing');
       for (const event of events) {
         await walk.take(event);
@@ -156,6 +162,7 @@ export class VerificationService {
       // Requests that came meanwhile are served between two batches.
       await turn();
     }
+    if (walk.next <= last) throw new Break(walk.next, 'event_missing');
   }
 
   /** What the end of the chain has to agree with: the ledger's head, the tree's row, and that nothing stands beyond. */

@@ -3,60 +3,52 @@
 import { createHash, createPublicKey, verify } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
-const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash('sha256')).digest();
-const jcs = (value) =>
-  Array.isArray(value)
-    ? `[${value.map(jcs).join(',')}]`
-    : value !== null && typeof value === 'object'
-      ? `{${Object.keys(value)
-          .sort()
-          .map((name) => `${JSON.stringify(name)}:${jcs(value[name])}`)
-          .join(',')}}`
-      : JSON.stringify(value);
-const decode = (part) => JSON.parse(Buffer.from(part, 'base64url').toString('utf8'));
-const rootOf = (leaves) => {
-  if (leaves.length === 1) return leaves[0];
-  let left = 1;
-  while (left * 2 < leaves.length) left *= 2;
-  return sha256(Buffer.of(1), rootOf(leaves.slice(0, left)), rootOf(leaves.slice(left)));
-};
-const fail = (reason, line) => {
-  console.log(`line ${line}: ${reason}`);
-  process.exit(1);
-};
+const sha256 = (...parts) =>
+  createHash('sha256')
+    .update(Buffer.concat(parts.map((part) => Buffer.from(part))))
+    .digest();
+function jcs(value) {
+  if (Array.isArray(value)) return `[${value.map(jcs).join(',')}]`;
+  if (value === null || typeof value !== 'object') return JSON.stringify(value);
+  const names = Object.keys(value).sort();
+  return `{${names.map((name) => `${JSON.stringify(name)}:${jcs(value[name])}`).join(',')}}`;
+}
+function rootOf(leaves) {
+  const left = 2 ** Math.floor(Math.log2(leaves.length - 1));
+  return leaves.length === 1 ? leaves[0] : sha256([1], rootOf(leaves.slice(0, left)), rootOf(leaves.slice(left)));
+}
+function isSigned(header, payload, signature) {
+  const { kid, typ } = JSON.parse(Buffer.from(header, 'base64url'));
+  const jwk = keys.find((key) => key.kid === kid && key.purpose === 'audit' && key.alg === 'ES256');
+  if (jwk === undefined || typ !== 'audit-checkpoint+jwt') return false;
+  const key = { key: createPublicKey({ key: jwk, format: 'jwk' }), dsaEncoding: 'ieee-p1363' };
+  return verify('sha256', Buffer.from(`${header}.${payload}`), key, Buffer.from(signature, 'base64url'));
+}
+function check(right, what) {
+  if (!right) throw new Error(what);
+}
 
-const [file, jwksFile] = process.argv.slice(2);
-const { keys } = JSON.parse(readFileSync(jwksFile, 'utf8'));
-const lines = readFileSync(file, 'utf8')
-  .trimEnd()
-  .split('\n')
-  .map((line) => JSON.parse(line));
+const [text, jwks] = process.argv.slice(2).map((file) => readFileSync(file, 'utf8'));
+const { keys } = JSON.parse(jwks);
+const lines = text.trimEnd().split('\n');
 const leaves = [];
-let hash;
-let previousCheckpointHash = null;
-for (const [index, line] of lines.entries()) {
-  if (line.checkpoint === undefined) {
-    const { hash: stated, ...event } = line;
+let [hash, previousCheckpointHash] = [undefined, null];
+for (const line of lines) {
+  const { checkpoint, hash: stated, ...event } = JSON.parse(line);
+  if (checkpoint === undefined) {
     hash ??= sha256(event.organizationId).toString('hex');
-    if (event.sequence !== leaves.length + 1 || event.previousHash !== hash) fail('not the next event', index + 1);
+    check(event.sequence === leaves.length + 1 && event.previousHash === hash, 'not the next event');
     hash = sha256(jcs(event)).toString('hex');
-    if (hash !== stated) fail('the hash is wrong', index + 1);
-    leaves.push(sha256(Buffer.of(0), Buffer.from(hash, 'hex')));
+    check(hash === stated, 'the hash of an event is wrong');
+    leaves.push(sha256([0], Buffer.from(hash, 'hex')));
   } else {
-    const [header, payload, signature] = line.checkpoint.split('.');
-    const { kid, alg, typ } = decode(header);
-    const jwk = keys.find((key) => key.kid === kid && key.purpose === 'audit' && key.alg === alg && alg === 'ES256');
-    const key = jwk && { key: createPublicKey({ key: jwk, format: 'jwk' }), dsaEncoding: 'ieee-p1363' };
-    const signed =
-      key && verify('sha256', Buffer.from(`${header}.${payload}`), key, Buffer.from(signature, 'base64url'));
-    if (!signed || typ !== 'audit-checkpoint+jwt') fail('the checkpoint is not authentic', index + 1);
-    const stated = decode(payload);
-    if (stated.sequence !== leaves.length || stated.hash !== hash)
-      fail('the checkpoint states another chain', index + 1);
-    if (stated.rootHash !== rootOf(leaves).toString('hex')) fail('the checkpoint states another tree', index + 1);
-    if (stated.previousCheckpointHash !== previousCheckpointHash) fail('a checkpoint is missing', index + 1);
-    previousCheckpointHash = sha256(line.checkpoint).toString('hex');
+    check(isSigned(...checkpoint.split('.')), 'a checkpoint is not authentic');
+    const payload = JSON.parse(Buffer.from(checkpoint.split('.')[1], 'base64url'));
+    check(payload.sequence === leaves.length && payload.hash === hash, 'a checkpoint states another chain');
+    check(payload.rootHash === rootOf(leaves).toString('hex'), 'a checkpoint states another tree');
+    check(payload.previousCheckpointHash === previousCheckpointHash, 'a checkpoint is missing');
+    previousCheckpointHash = sha256(checkpoint).toString('hex');
   }
 }
-if (lines.at(-1)?.checkpoint === undefined) fail('the export ends early', lines.length);
+check(lines.at(-1).startsWith('{"checkpoint"'), 'the export ends early');
 console.log(`${leaves.length} events verify`);
