@@ -40,6 +40,9 @@ interface EventRow {
 const EVENT_COLUMNS = `organization_id, sequence, event_id, action, outcome, actor, target_type, target_id, ip, user_agent,
   details, occurred_at, previous_hash, hash`;
 
+/** Events that may wait for the tree; with more of them a search by time looks at all. */
+const MAX_TAIL = 5000;
+
 const APPEND = {
   name: 'append_audit_events',
   text: `SELECT event_sequence, event_hash FROM append_audit_events($1::uuid[], $2::text[], $3::text[], $4::uuid[],
@@ -85,16 +88,20 @@ export class AuditRepository {
   private async boundsOf(organizationId: string, { from, to }: AuditFilter): Promise<SequenceBounds> {
     if (from === undefined && to === undefined) return { first: null, last: null };
     const rows = await this.unitOfWork.reader.query<{ first: string | null; last: string | null }[]>(
-      `SELECT
+      `WITH tree AS MATERIALIZED (SELECT size FROM audit_trees WHERE organization_id = $1),
+        tail AS MATERIALIZED (
+          SELECT count(*) AS events, min(t.occurred_at) AS oldest_at FROM (
+            SELECT e.occurred_at FROM audit_events e WHERE e.organization_id = $1 AND e.sequence > (SELECT size FROM tree)
+              ORDER BY e.sequence LIMIT ${MAX_TAIL}) t)
+        SELECT
           CASE WHEN $2::timestamptz IS NULL THEN NULL ELSE coalesce((
             SELECT t.tile * 256 + 1 FROM audit_tree_tiles t WHERE t.organization_id = $1 AND t.level = 0
-              AND t.newest_at >= $2::timestamptz ORDER BY t.tile LIMIT 1), a.size + 1) END AS first,
-          CASE WHEN $3::timestamptz IS NULL OR EXISTS (
-            SELECT 1 FROM audit_events e WHERE e.organization_id = $1 AND e.sequence > a.size
-              AND e.occurred_at < $3::timestamptz) THEN NULL ELSE coalesce((
-            SELECT t.tile * 256 + 256 FROM audit_tree_tiles t WHERE t.organization_id = $1 AND t.level = 0
-              AND t.oldest_at < $3::timestamptz ORDER BY t.tile DESC LIMIT 1), 0) END AS last
-        FROM audit_trees a WHERE a.organization_id = $1`,
+              AND t.newest_at >= $2::timestamptz ORDER BY t.tile LIMIT 1), tree.size + 1) END AS first,
+          CASE WHEN $3::timestamptz IS NULL OR tail.events = ${MAX_TAIL} OR tail.oldest_at < $3::timestamptz THEN NULL
+            ELSE coalesce((
+              SELECT t.tile * 256 + 256 FROM audit_tree_tiles t WHERE t.organization_id = $1 AND t.level = 0
+                AND t.oldest_at < $3::timestamptz ORDER BY t.tile DESC LIMIT 1), 0) END AS last
+        FROM tree CROSS JOIN tail`,
       [organizationId, from ?? null, to ?? null],
     );
     const bound = (value: string | null | undefined) => (value === null || value === undefined ? null : Number(value));
