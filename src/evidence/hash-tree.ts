@@ -19,6 +19,12 @@ export interface Tile {
 /** Reads the hashes of a stored tile; null where there is none. */
 export type LoadTile = (level: number, tile: number) => Promise<Buffer | null>;
 
+/** When the events of a tile occurred. */
+interface TimeSpan {
+  readonly oldestAt: Date;
+  readonly newestAt: Date;
+}
+
 /** The stored tree lacks hashes that it should have. */
 export class TreeDamaged extends Error {
   constructor(level: number, tile: number) {
@@ -88,8 +94,12 @@ export class HashTree {
    * @param size how many the tree has
    */
   async append(size: number, events: readonly TreeEvent[]): Promise<void> {
-    for (const [offset, { hash, occurredAt }] of events.entries()) {
-      await this.push(0, size + offset, leafHash(hash), occurredAt);
+    for (let from = 0; from < events.length;) {
+      const room = TILE_WIDTH - ((size + from) % TILE_WIDTH);
+      const part = events.slice(from, from + room);
+      const leaves = part.map(({ hash }) => leafHash(hash));
+      await this.push(0, size + from, leaves, spanOf(part));
+      from += part.length;
     }
   }
 
@@ -100,23 +110,24 @@ export class HashTree {
     return tiles;
   }
 
-  private async push(level: number, index: number, hash: Buffer, occurredAt: Date | null): Promise<void> {
+  /** Puts hashes into one tile, which has room for them, and the root of a tile that is complete one level higher. */
+  private async push(level: number, index: number, hashes: readonly Buffer[], span: TimeSpan | null): Promise<void> {
     const tile = Math.floor(index / TILE_WIDTH);
     const at = index % TILE_WIDTH;
     const before = at === 0 ? Buffer.alloc(0) : await this.hashesOf(level, tile);
     if (before.length < at * HASH_LENGTH) throw new TreeDamaged(level, tile);
-    const hashes = Buffer.concat([before.subarray(0, at * HASH_LENGTH), hash]);
+    const whole = Buffer.concat([before.subarray(0, at * HASH_LENGTH), ...hashes]);
     const key = `${level}/${tile}`;
     const known = this.grown.get(key);
-    this.remember(key, hashes);
+    this.remember(key, whole);
     this.grown.set(key, {
       level,
       tile,
-      hashes,
-      oldestAt: earlier(known?.oldestAt ?? null, occurredAt),
-      newestAt: later(known?.newestAt ?? null, occurredAt),
+      hashes: whole,
+      oldestAt: earlier(known?.oldestAt ?? null, span?.oldestAt ?? null),
+      newestAt: later(known?.newestAt ?? null, span?.newestAt ?? null),
     });
-    if (at === TILE_WIDTH - 1) await this.push(level + 1, tile, foldHashes(hashes), null);
+    if (at + hashes.length === TILE_WIDTH) await this.push(level + 1, tile, [foldHashes(whole)], null);
   }
 
   private async fold(level: number, tile: number, at: number, width: number): Promise<Buffer> {
@@ -151,6 +162,11 @@ function foldHashes(hashes: Buffer): Buffer {
     row = above;
   }
   return row[0] as Buffer;
+}
+
+function spanOf(events: readonly TreeEvent[]): TimeSpan {
+  const instants = events.map(({ occurredAt }) => occurredAt.getTime());
+  return { oldestAt: new Date(Math.min(...instants)), newestAt: new Date(Math.max(...instants)) };
 }
 
 function earlier(a: Date | null, b: Date | null): Date | null {
