@@ -1,7 +1,9 @@
-import { Controller, Get, Header } from '@nestjs/common';
-import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { Controller, Get, Header, Req } from '@nestjs/common';
+import { ApiExcludeEndpoint, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import type { FastifyRequest } from 'fastify';
 import { Config } from '../platform/config/config.js';
 import { Public } from '../platform/kernel/access.js';
+import { Problem } from '../platform/kernel/problem.js';
 import { BUILT_IN_SCOPE_NAMES } from '../platform/kernel/scopes.js';
 import { ServerMetadataView } from './dto/server-metadata.view.js';
 
@@ -12,9 +14,12 @@ const CLIENT_AUTHENTICATION_METHODS = ['client_secret_basic', 'client_secret_pos
 @Controller('.well-known')
 export class MetadataController {
   private readonly metadata: ServerMetadataView;
+  /** Where RFC 8414 §3.1 puts the document of an issuer whose identifier has a path. */
+  private readonly issuerPath: string;
 
   constructor(config: Config) {
     const { issuer } = config.tokens;
+    this.issuerPath = `/.well-known/oauth-authorization-server${new URL(issuer).pathname}`;
     this.metadata = {
       issuer,
       authorization_endpoint: `${issuer}/api/v1/authorize`,
@@ -35,9 +40,22 @@ export class MetadataController {
   @Get('oauth-authorization-server')
   @Public()
   @Header('Cache-Control', 'public, max-age=300')
-  @ApiOperation({ summary: 'Authorization server metadata (RFC 8414)' })
+  @ApiOperation({
+    summary: 'Authorization server metadata (RFC 8414)',
+    description:
+      'Where the issuer has a path, the same document also stands at this path followed by that one, as RFC 8414 §3.1 asks.',
+  })
   @ApiOkResponse({ type: ServerMetadataView })
   read(): ServerMetadataView {
+    return this.metadata;
+  }
+
+  @Get('oauth-authorization-server/*')
+  @Public()
+  @Header('Cache-Control', 'public, max-age=300')
+  @ApiExcludeEndpoint()
+  readAtIssuerPath(@Req() request: FastifyRequest): ServerMetadataView {
+    if (request.url.split('?', 1)[0] !== this.issuerPath) throw new Problem('not_found');
     return this.metadata;
   }
 }

@@ -119,4 +119,18 @@ describe('RFC 8414, authorization server metadata', () => {
       await own.close();
     }
   });
+
+  it('§3.1 puts the document of an issuer with a path behind the well-known part, and of no other path', async () => {
+    const own = await startTestApp({ env: { ISSUER: 'https://id.example/tenant/one' } });
+    try {
+      const { status, body } = await own.api.send('GET', `${WELL_KNOWN}/tenant/one`);
+      expect([status, body['issuer']]).toEqual([200, 'https://id.example/tenant/one']);
+      for (const path of ['/tenant', '/tenant/one/', '/tenant/one/two', '/tenant%2Fone', '/']) {
+        expect([path, (await own.api.send('GET', WELL_KNOWN + path)).status]).toEqual([path, 404]);
+      }
+    } finally {
+      await own.close();
+    }
+    expect((await service.api.send('GET', `${WELL_KNOWN}/tenant/one`)).status).toBe(404);
+  });
 });

@@ -112,7 +112,8 @@ describe('the API document', () => {
   it('has every route of the application, and no other', () => {
     const served = service.app
       .get(RouteTable)
-      .entries.filter(({ method, url }) => method !== 'HEAD' && !DOCUMENT_ITSELF.test(url))
+      // OpenAPI has no template for a rest of a path: the metadata's second address (RFC 8414 §3.1) stands in its text.
+      .entries.filter(({ method, url }) => method !== 'HEAD' && !DOCUMENT_ITSELF.test(url) && !url.endsWith('/*'))
       .map(({ method, url }) => `${method} ${url.replace(/:(\w+)/g, '{$1}')}`);
     const described = operations.map(({ method, path }) => `${method.toUpperCase()} ${path}`);
     expect(served.length).toBeGreaterThan(25);
