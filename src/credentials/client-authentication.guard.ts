@@ -1,11 +1,10 @@
 import { Injectable, type ExecutionContext } from '@nestjs/common';
-import { Reflector } from '@nestjs/core';
 import { AuthGuard } from '@nestjs/passport';
 import { randomUUID } from 'node:crypto';
 import passport, { type Strategy } from 'passport';
 import { Metrics } from '../platform/http/metrics.js';
 import { formOf } from '../platform/http/oauth-form.js';
-import { ACCESS, type Access, type AuthenticatedRequest } from '../platform/kernel/access.js';
+import { accessOf, type AuthenticatedRequest } from '../platform/kernel/access.js';
 import { isActive, principalOf, type Client } from '../platform/kernel/client.js';
 import { OAuthError, oauthErrors } from '../platform/kernel/oauth-error.js';
 import { insufficientScope } from '../platform/kernel/grants.js';
@@ -24,7 +23,6 @@ const twoMethods = oauthErrors.invalidRequest.withDescription(
 @Injectable()
 export class ClientAuthenticationGuard extends AuthGuard() {
   constructor(
-    private readonly reflector: Reflector,
     private readonly metrics: Metrics,
     basic: ClientSecretBasicStrategy,
     post: ClientSecretPostStrategy,
@@ -36,10 +34,7 @@ export class ClientAuthenticationGuard extends AuthGuard() {
   }
 
   override async canActivate(context: ExecutionContext): Promise<boolean> {
-    const access = this.reflector.getAllAndOverride<Access | undefined>(ACCESS, [
-      context.getHandler(),
-      context.getClass(),
-    ]);
+    const access = accessOf(context);
     if (access?.kind === 'client') return this.authenticateAlways(context, access.shape);
     if (access?.kind === 'scopes' && access.clientScopes !== null) {
       return this.authenticateWhereOffered(context, access.clientScopes);

@@ -1,9 +1,8 @@
 import { Injectable, Logger, type CanActivate, type ExecutionContext } from '@nestjs/common';
-import { Reflector } from '@nestjs/core';
 import type { FastifyRequest } from 'fastify';
 import { Config } from '../platform/config/config.js';
 import { formOf } from '../platform/http/oauth-form.js';
-import { ACCESS, type Access, type AuthenticatedRequest } from '../platform/kernel/access.js';
+import { accessOf, type AuthenticatedRequest } from '../platform/kernel/access.js';
 import { insufficientScope } from '../platform/kernel/grants.js';
 import type { Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
@@ -28,18 +27,14 @@ export class AccessTokenGuard implements CanActivate {
   private readonly logger = new Logger(AccessTokenGuard.name);
 
   constructor(
-    private readonly reflector: Reflector,
     private readonly introspections: Introspections,
     private readonly config: Config,
   ) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
-    const access = this.reflector.getAllAndOverride<Access | undefined>(ACCESS, [
-      context.getHandler(),
-      context.getClass(),
-    ]);
+    const access = accessOf(context);
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
-    if (access === undefined) {
+    if (access === null) {
       this.logger.error(`the route ${context.getClass().name}.${context.getHandler().name} declares no access`);
       throw problems.insufficientScope.withDetail('This route is not open to anybody.');
     }

@@ -92,7 +92,7 @@ beforeAll(async () => {
       ThingsModule,
     ],
   }).compile();
-  const adapter = new FastifyAdapter(fastifyOptions({ host: '127.0.0.1', port: 0, trustedProxies: [] }));
+  const adapter = new FastifyAdapter(fastifyOptions({ trustedProxies: [] }));
   app = module.createNestApplication<NestFastifyApplication>(adapter, { bodyParser: false, logger: false });
   configureHttp(app, { issuer: 'https://idp.example', version: '1.2.3' });
   await app.listen(0, '127.0.0.1');

@@ -22,11 +22,13 @@ const MAX_PARAM_LENGTH = 128;
 /**
  * The options of the Fastify adapter.
  *
- * @param config where the service listens and which proxies it believes
+ * @param config which proxies are believed
  */
-export function fastifyOptions(config: HttpConfig): FastifyAdapterOptions {
+export function fastifyOptions(config: Pick<HttpConfig, 'trustedProxies'>): FastifyAdapterOptions {
   return {
     logger: false,
+    // The service has no middleware in the manner of Express: what would run it runs on every request.
+    skipMiddie: true,
     genReqId: requestIdOf,
     requestIdHeader: false,
     trustProxy: config.trustedProxies.length === 0 ? false : [...config.trustedProxies],

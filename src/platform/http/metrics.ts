@@ -2,6 +2,7 @@ import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import type { FastifyInstance } from 'fastify';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { measureRuntime } from './runtime-metrics.js';
+import { SeriesHistogram, type Series } from './series-histogram.js';
 
 const PREFIX = 'agentidp_';
 
@@ -35,6 +36,9 @@ const TIME_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 /** Upper bounds in entries. */
 const SIZE_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 
+/** By the first digit of a status. */
+const STATUS_CLASSES = ['other', '1xx', '2xx', '3xx', '4xx', '5xx'];
+
 const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 
 /** The metrics of one application, in the Prometheus text format. Labels are fixed lists or route patterns. */
@@ -62,12 +66,14 @@ export class Metrics implements OnApplicationShutdown {
     ['outcome'],
     TIME_BUCKETS,
   );
-  private readonly requestSeconds = this.histogram(
-    'http_request_duration_seconds',
+  private readonly requestSeconds = new SeriesHistogram(
+    this.registry,
+    `${PREFIX}http_request_duration_seconds`,
     'Duration of HTTP requests.',
-    ['method', 'route', 'status'],
     TIME_BUCKETS,
   );
+  /** By method, route and status: all of fixed lists, so there are a few hundred at most. */
+  private readonly requestSeries = new Map<string, Map<string, Series>>();
 
   constructor() {
     const { queues } = this;
@@ -151,12 +157,21 @@ export class Metrics implements OnApplicationShutdown {
   /** Records the duration of every answered request by method, route pattern and status class. */
   observeRequests(fastify: FastifyInstance): void {
     fastify.addHook('onResponse', (request, reply, done) => {
-      const method = METHODS.has(request.method) ? request.method : 'other';
       const route = request.is404 ? 'unmatched' : (request.routeOptions.url ?? 'unmatched');
-      const status = `${Math.floor(reply.statusCode / 100)}xx`;
-      this.requestSeconds.observe({ method, route, status }, reply.elapsedTime / 1000);
+      this.seriesOf(route, request.method, reply.statusCode).observe(reply.elapsedTime / 1000);
       done();
     });
+  }
+
+  private seriesOf(route: string, requestMethod: string, statusCode: number): Series {
+    let ofRoute = this.requestSeries.get(route);
+    if (ofRoute === undefined) this.requestSeries.set(route, (ofRoute = new Map<string, Series>()));
+    const method = METHODS.has(requestMethod) ? requestMethod : 'other';
+    const status = STATUS_CLASSES[Math.floor(statusCode / 100)] ?? 'other';
+    const key = method + status;
+    let series = ofRoute.get(key);
+    if (series === undefined) ofRoute.set(key, (series = this.requestSeconds.with({ method, route, status })));
+    return series;
   }
 
   /** All metrics in the Prometheus text format. */
@@ -168,6 +183,7 @@ export class Metrics implements OnApplicationShutdown {
   onApplicationShutdown(): void {
     this.stopRuntime();
     this.queues.clear();
+    this.requestSeries.clear();
     this.pool = undefined;
     this.registry.clear();
   }

@@ -43,7 +43,7 @@ beforeAll(async () => {
   const module = await Test.createTestingModule({
     imports: [loggingModule('debug', destination), ThingsModule],
   }).compile();
-  const adapter = new FastifyAdapter(fastifyOptions({ host: '127.0.0.1', port: 0, trustedProxies: ['127.0.0.1'] }));
+  const adapter = new FastifyAdapter(fastifyOptions({ trustedProxies: ['127.0.0.1'] }));
   app = module.createNestApplication<NestFastifyApplication>(adapter, { bodyParser: false, bufferLogs: true });
   app.useLogger(app.get(Logger));
   configureHttp(app, { issuer: 'http://localhost', version: '0' });

@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { DynamicModule } from '@nestjs/common';
 import type { FastifyInstance } from 'fastify';
 import { LoggerModule } from 'nestjs-pino';
-import { pino, type DestinationStream, type Logger } from 'pino';
+import { destination, levels, pino, type DestinationStream, type Logger, type LoggerOptions } from 'pino';
 import type { LogLevel } from '../config/config.js';
 import { pathOf } from './oauth-path.js';
 
@@ -30,7 +30,32 @@ const REDACTED = [
 /** Paths that are asked for every few seconds by machines: logged at `debug` only. */
 const QUIET_PATHS: ReadonlySet<string> = new Set(['/health/live', '/health/ready', '/metrics']);
 
+/** How many bytes of lines are gathered before they are written: less than what a pipe takes in one piece. */
+const BUFFER_BYTES = 3072;
+/** How long a line may be gathered, in milliseconds. */
+const FLUSH_INTERVAL_MS = 250;
+/** From this level on a line is written at once, with all before it. */
+const URGENT = levels.values['warn'] ?? 40;
+
 class RequestLogModule {}
+
+/**
+ * The logger on the standard output. Lines are written some dozens at a time, because one write a line costs more than
+ * the making of the line; warnings and errors at once, the rest within a quarter of a second, and what is left when the
+ * process ends.
+ */
+function standardOutput(options: LoggerOptions): Logger {
+  if (options.level === 'silent') return pino(options);
+  const output = destination({ dest: 1, sync: true, minLength: BUFFER_BYTES, periodicFlush: FLUSH_INTERVAL_MS });
+  process.on('exit', () => output.flushSync());
+  const hooks: LoggerOptions['hooks'] = {
+    logMethod(line, log, level) {
+      log.apply(this, line);
+      if (level >= URGENT) output.flushSync();
+    },
+  };
+  return pino({ ...options, hooks }, output);
+}
 
 /**
  * The logging of the application: JSON lines by pino, Nest's own logger included (`app.useLogger(app.get(Logger))`
@@ -38,11 +63,11 @@ class RequestLogModule {}
  * the line itself; `logRequests` writes one line a request instead. Bodies are never logged.
  *
  * @param level the lowest level that is written
- * @param destination where the lines go; the standard output unless given
+ * @param lines where the lines go; the standard output unless given
  */
-export function loggingModule(level: LogLevel, destination?: DestinationStream): DynamicModule {
+export function loggingModule(level: LogLevel, lines?: DestinationStream): DynamicModule {
   const options = { level, redact: REDACTED, base: null };
-  const logger = destination === undefined ? pino(options) : pino(options, destination);
+  const logger = lines === undefined ? standardOutput(options) : pino(options, lines);
   return {
     module: RequestLogModule,
     global: true,

@@ -24,6 +24,23 @@ export type Access =
 /** The metadata key under which a route's `Access` stands. */
 export const ACCESS = 'sentryagent:access';
 
+const declarations = new WeakMap<object, Access | null>();
+
+/** What the metadata of a handler or a controller declares; read once each, because guards ask for every request. */
+function declaredAt(target: object): Access | null {
+  let declared = declarations.get(target);
+  if (declared === undefined) {
+    declared = (Reflect.getMetadata(ACCESS, target) as Access | undefined) ?? null;
+    declarations.set(target, declared);
+  }
+  return declared;
+}
+
+/** What the route under way asks of its caller: what its handler declares, else its controller; null: nothing. */
+export function accessOf(context: ExecutionContext): Access | null {
+  return declaredAt(context.getHandler()) ?? declaredAt(context.getClass());
+}
+
 /** The route is open to everybody. */
 export const Public = () => SetMetadata(ACCESS, { kind: 'public' } satisfies Access);
 
