@@ -12,7 +12,7 @@ import { isOperator, type Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
 import { isUuid } from '../platform/kernel/uuid.js';
 import type { AuditFilter } from './audit-search.js';
-import { AuditRepository, auditColumns, type ChainHead, type ChainLink } from './audit.repository.js';
+import { AuditRepository, type ChainHead, type ChainLink } from './audit.repository.js';
 
 export type { ChainedEvent } from '../platform/kernel/canonical-event.js';
 export type { ChainHead, ChainLink } from './audit.repository.js';
@@ -81,11 +81,6 @@ export class AuditService implements OnApplicationShutdown {
    */
   render(event: NewAuditEvent, eventId = this.newEventId()): RenderedEvent {
     return renderEvent(event, eventId, this.clock.now().toISOString());
-  }
-
-  /** The parameters of `append_audit_events` for rendered events: an array a column. */
-  columns(events: readonly RenderedEvent[]): unknown[][] {
-    return auditColumns(events);
   }
 
   /** The hash that the first event of an organization's chain points to. */

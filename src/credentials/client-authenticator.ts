@@ -1,5 +1,6 @@
 import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { RefusalsService } from '../audit/refusals.service.js';
+import { Backlog } from '../platform/database/backlog.js';
 import { LookupCoalescer } from '../platform/database/lookup-coalescer.js';
 import { Metrics, type ClientAuthenticationMethod } from '../platform/http/metrics.js';
 import { Clock } from '../platform/kernel/clock.js';
@@ -26,6 +27,8 @@ type FailureCause = 'unknown_client' | 'secret_mismatch' | 'credential_not_usabl
 
 /** Clients that may wait for the next lookup. */
 const LOOKUP_LIMITS = { maxQueue: 5000, maxBatch: 200 };
+/** A lookup that waits for signatures gathers no more clients than this. */
+const GATHERED = 64;
 
 /** Checks client secrets. Every check reads the shared state; those that come together share one query. */
 @Injectable()
@@ -40,12 +43,14 @@ export class ClientAuthenticator implements OnApplicationShutdown {
     private readonly refusals: RefusalsService,
     private readonly clock: Clock,
     private readonly metrics: Metrics,
+    backlog: Backlog,
   ) {
     this.lookup = new LookupCoalescer(
       'clients',
       LOOKUP_LIMITS,
       (keys) => repository.readClients(keys),
       (size, seconds) => metrics.flushed('clients', size, seconds),
+      backlog.gathering(GATHERED),
     );
     metrics.observeQueue('clients', () => this.lookup.depth);
   }

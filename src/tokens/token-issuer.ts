@@ -1,6 +1,7 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { AuditService } from '../audit/audit.service.js';
 import { Config } from '../platform/config/config.js';
+import { Backlog } from '../platform/database/backlog.js';
 import { GroupCommit } from '../platform/database/group-commit.js';
 import { Metrics } from '../platform/http/metrics.js';
 import type { NewAuditEvent } from '../platform/kernel/audit-event.js';
@@ -18,12 +19,10 @@ export type IssuedToken =
   | { readonly outcome: 'issued'; readonly token: string; readonly expiresIn: number }
   | Exclude<IssuanceOutcome, { outcome: 'issued' }>;
 
-interface PendingIssuance extends Issuance {
-  readonly event: ReturnType<AuditService['render']>;
-}
-
 /** Issuances that may wait: some seconds of work, over which the answer is 503. */
 const ISSUANCE_LIMITS = { maxQueue: 4000, maxBatch: 128 };
+/** A flush that waits for signatures gathers no more issuances than this. */
+const GATHERED = 64;
 
 /**
  * Issues tokens: the signature is made beside the group commit that consumes the quota and chains the audit event, and a
@@ -31,7 +30,7 @@ const ISSUANCE_LIMITS = { maxQueue: 4000, maxBatch: 128 };
  */
 @Injectable()
 export class TokenIssuer implements OnApplicationShutdown {
-  private readonly commits: GroupCommit<PendingIssuance, IssuanceOutcome>;
+  private readonly commits: GroupCommit<Issuance, IssuanceOutcome>;
 
   constructor(
     repository: TokensRepository,
@@ -40,13 +39,15 @@ export class TokenIssuer implements OnApplicationShutdown {
     private readonly clock: Clock,
     private readonly config: Config,
     metrics: Metrics,
+    backlog: Backlog,
   ) {
     this.commits = new GroupCommit(
       'tokens',
       ISSUANCE_LIMITS,
-      (items) => repository.issue(this.audit.columns(items.map(({ event }) => event)), items),
+      (items) => repository.issue(items),
       ({ event: { event } }) => event.organizationId,
       (size, seconds) => metrics.flushed('tokens', size, seconds),
+      backlog.gathering(GATHERED),
     );
     metrics.observeQueue('tokens', () => this.commits.depth);
   }
@@ -67,6 +68,7 @@ export class TokenIssuer implements OnApplicationShutdown {
       this.signer.sign(claims),
       this.commits.commit({
         event: this.audit.render(issuanceEvent(client, claims, origin), claims.jti),
+        agentId: client.agentId,
         credentialId: client.credentialId,
         generation: client.generation,
         month: monthOf(now),

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { constants, sign, type KeyObject, type SignKeyObjectInput } from 'node:crypto';
 import { KeysService, type SigningKey } from '../keys/keys.service.js';
 import { Config } from '../platform/config/config.js';
+import { Backlog } from '../platform/database/backlog.js';
 import type { AccessTokenClaims } from './access-token-claims.js';
 
 /** How `node:crypto` is asked for an algorithm of RFC 7518 §3.1 or RFC 8037 §3.1. */
@@ -21,6 +22,7 @@ export class TokenSigner {
   constructor(
     private readonly keys: KeysService,
     private readonly config: Config,
+    private readonly backlog: Backlog,
   ) {}
 
   /** @returns the compact serialization */
@@ -29,7 +31,9 @@ export class TokenSigner {
     const input = `${this.header(key)}.${Buffer.from(JSON.stringify(claims), 'utf8').toString('base64url')}`;
     const { digest, key: signingKey } = parametersOf(key);
     return new Promise((resolve, reject) => {
+      this.backlog.begin();
       sign(digest, Buffer.from(input, 'ascii'), signingKey, (error, signature) => {
+        this.backlog.end();
         if (error) reject(error);
         else resolve(`${input}.${signature.toString('base64url')}`);
       });

@@ -1,14 +1,19 @@
 import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
+import { joinedTexts, plainArray } from '../platform/database/array-literal.js';
 import { StatementPool } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import type { RenderedEvent } from '../platform/kernel/canonical-event.js';
 import type { CalendarMonth } from '../platform/kernel/month.js';
 import type { Tier } from '../organizations/organizations.service.js';
 import { generationsOf, type AccessTokenClaims } from './access-token-claims.js';
 import { TokenRevocationEntity } from './token-revocation.entity.js';
 
-/** One issuance of a group commit, beside the columns of its audit event. */
+/** One issuance of a group commit. */
 export interface Issuance {
+  /** The event that tells of it: its actor is the agent, its id the token's `jti`. */
+  readonly event: RenderedEvent;
+  readonly agentId: string;
   readonly credentialId: string;
   readonly generation: string;
   readonly month: CalendarMonth;
@@ -21,19 +26,14 @@ export type IssuanceOutcome =
   | { readonly outcome: 'generation_changed'; readonly generation: string; readonly scopes: readonly string[] }
   | { readonly outcome: 'quota_reached'; readonly tier: Tier; readonly limit: number };
 
-interface IssuanceRow {
-  outcome: IssuanceOutcome['outcome'];
-  generation: string | null;
-  scopes: string | null;
-  tier: Tier | null;
-  quota_limit: string | null;
-}
+/** What became of an issuance that was refused, and its place in the batch. */
+type RefusedIssuance = Exclude<IssuanceOutcome, { outcome: 'issued' }> & { readonly at: number };
+
+const ISSUED: IssuanceOutcome = { outcome: 'issued' };
 
 const ISSUE_TOKENS = {
   name: 'issue_tokens',
-  text: `SELECT * FROM issue_tokens($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::uuid[],
-    $8::text[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::timestamptz[], $14::uuid[], $15::text[],
-    $16::integer[])`,
+  text: 'SELECT issue_tokens_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS refused',
 };
 
 const TOKENS_ALIVE = {
@@ -53,32 +53,40 @@ export class TokensRepository {
   /**
    * Issues tokens in one transaction: quota, state and chain.
    *
-   * @param events the columns of their audit events, whose actor is the agent
-   * @param issuances the rest, in the same order
-   * @returns what became of each, in the same order
+   * @returns what became of each, in the order given
    */
-  async issue(events: readonly unknown[][], issuances: readonly Issuance[]): Promise<readonly IssuanceOutcome[]> {
-    const rows = await this.statements.query<IssuanceRow>(ISSUE_TOKENS, [
-      ...events,
-      issuances.map(({ credentialId }) => credentialId),
-      issuances.map(({ generation }) => generation),
-      issuances.map(({ month }) => month),
+  async issue(issuances: readonly Issuance[]): Promise<readonly IssuanceOutcome[]> {
+    const rows = await this.statements.query<{ refused: RefusedIssuance[] | null }>(ISSUE_TOKENS, [
+      plainArray(issuances.map(({ event }) => event.event.organizationId)),
+      plainArray(issuances.map(({ agentId }) => agentId)),
+      plainArray(issuances.map(({ credentialId }) => credentialId)),
+      joinedTexts(issuances.map(({ generation }) => generation)),
+      plainArray(issuances.map(({ month }) => month)),
+      plainArray(issuances.map(({ event }) => event.eventId)),
+      plainArray(issuances.map(({ event }) => event.occurredAt)),
+      joinedTexts(issuances.map(({ event }) => event.event.origin.ip)),
+      joinedTexts(issuances.map(({ event }) => event.event.origin.userAgent)),
+      joinedTexts(issuances.map(({ event }) => event.details)),
+      joinedTexts(issuances.map(({ event }) => event.head)),
+      joinedTexts(issuances.map(({ event }) => event.tail)),
     ]);
-    return rows.map(toOutcome);
+    const outcomes = issuances.map(() => ISSUED);
+    for (const { at, ...outcome } of rows[0]?.refused ?? []) outcomes[at] = outcome;
+    return outcomes;
   }
 
   /** Which tokens are alive, in the order given. One query. */
   async alive(tokens: readonly AccessTokenClaims[]): Promise<readonly boolean[]> {
     const generations = tokens.map(({ gen }) => generationsOf(gen) ?? [0, 0, 0]);
     const rows = await this.statements.query<{ alive: boolean[] }>(TOKENS_ALIVE, [
-      tokens.map(({ org }) => org),
-      tokens.map(({ sub }) => sub),
-      tokens.map(({ cred }) => cred),
-      tokens.map(({ jti }) => jti),
+      plainArray(tokens.map(({ org }) => org)),
+      plainArray(tokens.map(({ sub }) => sub)),
+      plainArray(tokens.map(({ cred }) => cred)),
+      plainArray(tokens.map(({ jti }) => jti)),
       tokens.map(({ scope }) => scope),
-      generations.map(([organization]) => organization),
-      generations.map(([, agent]) => agent),
-      generations.map(([, , credential]) => credential),
+      plainArray(generations.map(([organization]) => organization)),
+      plainArray(generations.map(([, agent]) => agent)),
+      plainArray(generations.map(([, , credential]) => credential)),
     ]);
     return rows[0]?.alive ?? [];
   }
@@ -115,20 +123,5 @@ export class TokensRepository {
       )
       .execute();
     return result.affected ?? 0;
-  }
-}
-
-function toOutcome(row: IssuanceRow): IssuanceOutcome {
-  switch (row.outcome) {
-    case 'generation_changed':
-      return {
-        outcome: row.outcome,
-        generation: row.generation ?? '',
-        scopes: (row.scopes ?? '').split(' ').filter((scope) => scope !== ''),
-      };
-    case 'quota_reached':
-      return { outcome: row.outcome, tier: row.tier ?? 'free', limit: Number(row.quota_limit) };
-    default:
-      return { outcome: row.outcome };
   }
 }

@@ -160,14 +160,17 @@ describe('a flush of the token path', () => {
     const first = api.requestToken(operator);
     await lockWaiters(database, 'issue_tokens');
     // Without signatures, which would only take time.
-    const pending = Array.from({ length: 4000 }, (_, index) =>
-      issuer['commits'].commit({
-        event: audit.render({ ...refusalOf(client, { index }), action: 'token.issued', actor: client.agentId }),
+    const pending = Array.from({ length: 4000 }, (_, index) => {
+      const jti = audit.newEventId();
+      const issuance = { action: 'token.issued', outcome: 'success', target: { type: 'token', id: jti } } as const;
+      return issuer['commits'].commit({
+        event: audit.render({ ...refusalOf(client, { index }), ...issuance, actor: client.agentId }, jti),
+        agentId: client.agentId,
         credentialId: client.credentialId,
         generation: client.generation,
         month: 1,
-      }),
-    );
+      });
+    });
     await queueDepth(service, 'tokens', 4000);
     expectUnavailable(await api.requestToken(operator));
     // What needs no place in the queue is answered meanwhile.

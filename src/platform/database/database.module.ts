@@ -1,5 +1,6 @@
 import { Global, Logger, Module, type DynamicModule } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
+import { Backlog } from './backlog.js';
 import { dataSourceOptions } from './data-source-options.js';
 import { StatementPool } from './statement-pool.js';
 import { UnitOfWork } from './unit-of-work.js';
@@ -25,8 +26,8 @@ export class DatabaseModule {
           poolErrorHandler: (error: Error) => logger.warn(`a pooled connection broke: ${error.message}`),
         }),
       ],
-      providers: [UnitOfWork, StatementPool],
-      exports: [UnitOfWork, StatementPool],
+      providers: [UnitOfWork, StatementPool, Backlog],
+      exports: [UnitOfWork, StatementPool, Backlog],
     };
   }
 }

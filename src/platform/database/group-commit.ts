@@ -1,4 +1,4 @@
-import { SerialBatch, type BatchLimits, type BatchObserver, type Settled } from './serial-batch.js';
+import { SerialBatch, type BatchLimits, type BatchObserver, type Gathering, type Settled } from './serial-batch.js';
 import { isLockTimeout, isRowFault } from './sql-errors.js';
 
 /**
@@ -19,6 +19,7 @@ export class GroupCommit<Item, Result> {
    * @param flush commits the items in one transaction and gives a result for each, in order
    * @param lockOf names the lock that an item's write takes
    * @param observe told about each flush
+   * @param gathering when a flush that could begin waits for more items; never unless given
    */
   constructor(
     name: string,
@@ -26,8 +27,9 @@ export class GroupCommit<Item, Result> {
     private readonly flush: (items: readonly Item[]) => Promise<readonly Result[]>,
     private readonly lockOf: (item: Item) => string,
     observe?: BatchObserver,
+    gathering?: Gathering,
   ) {
-    this.batch = new SerialBatch(name, limits, (items) => this.flushTogether(items), observe);
+    this.batch = new SerialBatch(name, limits, (items) => this.flushTogether(items), observe, gathering);
   }
 
   /** How many items wait for the next flush. */

@@ -1,4 +1,4 @@
-import { SerialBatch, type BatchLimits, type BatchObserver } from './serial-batch.js';
+import { SerialBatch, type BatchLimits, type BatchObserver, type Gathering } from './serial-batch.js';
 
 /**
  * Reads of shared state that are asked together: keys that arrive while a query is under way share the next one. Every
@@ -12,18 +12,21 @@ export class LookupCoalescer<Key, Value> {
    * @param limits how much it may hold
    * @param read reads all keys in one query and gives a value for each, in order
    * @param observe told about each query
+   * @param gathering when a query that could begin waits for more keys; never unless given
    */
   constructor(
     name: string,
     limits: BatchLimits,
     read: (keys: readonly Key[]) => Promise<readonly Value[]>,
     observe?: BatchObserver,
+    gathering?: Gathering,
   ) {
     this.batch = new SerialBatch(
       name,
       limits,
       async (keys) => (await read(keys)).map((result) => ({ result })),
       observe,
+      gathering,
     );
   }
 

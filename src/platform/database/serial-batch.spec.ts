@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { QueueClosed, QueueFull, SerialBatch, type Settled } from './serial-batch.js';
+import { QueueClosed, QueueFull, SerialBatch, type Gathering, type Settled } from './serial-batch.js';
 
 /** One run of the queue, which goes on until the test ends it. */
 interface Run {
@@ -9,7 +9,7 @@ interface Run {
 }
 
 /** A queue whose runs the test sees and ends. */
-function queue(limits: { maxQueue?: number; maxBatch?: number } = {}) {
+function queue(limits: { maxQueue?: number; maxBatch?: number; gathering?: Gathering } = {}) {
   const runs: Run[] = [];
   const observed: { size: number; seconds: number }[] = [];
   let active = 0;
@@ -34,6 +34,7 @@ function queue(limits: { maxQueue?: number; maxBatch?: number } = {}) {
       });
     },
     (size, seconds) => observed.push({ size, seconds }),
+    limits.gathering,
   );
   /** The run with a number, from 0; waits for it. */
   const run = async (index: number): Promise<Run> => {
@@ -200,5 +201,71 @@ describe('a serial batch', () => {
     await batch.drain();
     expect(observed.map(({ size }) => size)).toEqual([2, 1]);
     for (const { seconds } of observed) expect(seconds).toBeGreaterThanOrEqual(0);
+  });
+});
+
+describe('a serial batch that may gather', () => {
+  /** Gathering is worthwhile until the test says that it is not. */
+  function gathered(enough: number) {
+    let worthwhile = true;
+    let resume: () => void = () => undefined;
+    const gathering: Gathering = { enough, worthwhile: () => worthwhile, onEnd: (listener) => (resume = listener) };
+    return {
+      ...queue({ gathering }),
+      end: () => {
+        worthwhile = false;
+        resume();
+      },
+    };
+  }
+
+  async function turns(): Promise<void> {
+    for (let n = 0; n < 20; n += 1) await Promise.resolve();
+  }
+
+  it('waits while that is worthwhile, and gives all to one run', async () => {
+    const { batch, run, runs, end } = gathered(10);
+    const answers = [batch.add('a'), batch.add('b')];
+    await turns();
+    answers.push(batch.add('c'));
+    await turns();
+    expect(runs).toHaveLength(0);
+    end();
+    (await run(0)).end();
+    expect(await Promise.all(answers)).toEqual(['A', 'B', 'C']);
+    expect(runs).toHaveLength(1);
+  });
+
+  it('waits no longer when it has enough', async () => {
+    const { batch, run } = gathered(3);
+    const answers = ['a', 'b', 'c'].map((item) => batch.add(item));
+    (await run(0)).end();
+    expect(await Promise.all(answers)).toEqual(['A', 'B', 'C']);
+  });
+
+  it('waits again after a run', async () => {
+    const { batch, run, runs } = gathered(2);
+    const first = [batch.add('a'), batch.add('b')];
+    const opening = await run(0);
+    const later = batch.add('c');
+    opening.end();
+    await Promise.all(first);
+    await turns();
+    expect(runs).toHaveLength(1);
+    const last = batch.add('d');
+    expect((await run(1)).items).toEqual(['c', 'd']);
+    (await run(1)).end();
+    expect(await Promise.all([later, last])).toEqual(['C', 'D']);
+  });
+
+  it('drains what it has gathered', async () => {
+    const { batch, run, end } = gathered(10);
+    const answer = batch.add('a');
+    await turns();
+    const drained = batch.drain();
+    end();
+    (await run(0)).end();
+    await drained;
+    expect(await answer).toBe('A');
   });
 });

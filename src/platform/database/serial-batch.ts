@@ -6,6 +6,16 @@ export interface BatchLimits {
   readonly maxBatch: number;
 }
 
+/** When a run that could begin had better wait for more items. */
+export interface Gathering {
+  /** Whether to wait; asked when a run could begin. */
+  readonly worthwhile: () => boolean;
+  /** With so many items it begins in any case. */
+  readonly enough: number;
+  /** Is told what to call when waiting may no longer be worthwhile; whoever makes it so has to call it. */
+  readonly onEnd: (resume: () => void) => void;
+}
+
 /** The queue holds as many items as it may. The caller answers 503 with `Retry-After`. */
 export class QueueFull extends Error {
   constructor(queue: string) {
@@ -35,26 +45,32 @@ export type Settled<Result> = { readonly result: Result } | { readonly error: un
 export type BatchObserver = (size: number, seconds: number) => void;
 
 /**
- * Gathers items while one run is under way and gives them, in order, to the next: at once when idle, no timer, one run
- * at a time, bounded, drained at shutdown. Each caller waits for the result of its own item.
+ * Gathers items while one run is under way and gives them, in order, to the next: at once when idle (unless gathering is
+ * worthwhile), no timer, one run at a time, bounded, drained at shutdown. Each caller waits for the result of its own
+ * item.
  */
 export class SerialBatch<Item, Result> {
   private waiting: Waiting<Item, Result>[] = [];
   private running: Promise<void> | null = null;
   private closed = false;
+  private resume: (() => void) | null = null;
 
   /**
    * @param name what the queue is called in metrics and errors
    * @param limits how much it may hold
    * @param run handles one batch; it settles every item, in the order given, and rejects only when all of them failed
    * @param observe told about each run
+   * @param gathering when to wait for more items; never unless given
    */
   constructor(
     readonly name: string,
     private readonly limits: BatchLimits,
     private readonly run: (items: readonly Item[]) => Promise<readonly Settled<Result>[]>,
     private readonly observe: BatchObserver = () => undefined,
-  ) {}
+    private readonly gathering?: Gathering,
+  ) {
+    gathering?.onEnd(() => this.resume?.());
+  }
 
   /** How many items wait, those in the present run not counted. */
   get depth(): number {
@@ -73,6 +89,7 @@ export class SerialBatch<Item, Result> {
     return new Promise<Result>((resolve, reject) => {
       this.waiting.push({ item, resolve, reject });
       this.running ??= this.runUntilEmpty();
+      if (this.resume !== null && this.waiting.length >= (this.gathering?.enough ?? 0)) this.resume();
     });
   }
 
@@ -86,12 +103,24 @@ export class SerialBatch<Item, Result> {
     // Items that arrive in the same turn of the event loop share the first run.
     await Promise.resolve();
     while (this.waiting.length > 0) {
+      if (this.shouldGather()) await this.gather();
       const batch = this.waiting.splice(0, this.limits.maxBatch);
       const started = performance.now();
       await this.settle(batch);
       this.observe(batch.length, (performance.now() - started) / 1000);
     }
     this.running = null;
+  }
+
+  private shouldGather(): boolean {
+    return this.gathering !== undefined && this.waiting.length < this.gathering.enough && this.gathering.worthwhile();
+  }
+
+  private async gather(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.resume = resolve;
+    });
+    this.resume = null;
   }
 
   private async settle(batch: readonly Waiting<Item, Result>[]): Promise<void> {
