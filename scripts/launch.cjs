@@ -1,9 +1,9 @@
 'use strict';
-const os = require('node:os');
 const path = require('node:path');
 const { pathToFileURL } = require('node:url');
 const { endWithNpm } = require('./npm-parent.cjs');
 const { ROOT, prepareOrExit } = require('./setup.cjs');
+const { threadPoolSize } = require('./thread-pool.cjs');
 
 /**
  * Sets up what is missing and runs a built program in this very process, so that signals reach the program itself.
@@ -16,7 +16,7 @@ const { ROOT, prepareOrExit } = require('./setup.cjs');
 function launch(program) {
   prepareOrExit();
   endWithNpm();
-  process.env.UV_THREADPOOL_SIZE ??= String(os.availableParallelism());
+  process.env.UV_THREADPOOL_SIZE ??= threadPoolSize();
   const file = path.join(ROOT, 'dist', program);
   process.argv[1] = file;
   import(pathToFileURL(file).href).catch((error) => {

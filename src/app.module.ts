@@ -40,7 +40,7 @@ export class AppModule {
       imports: [
         KernelModule.forRoot(config, clock, masterKey),
         loggingModule(config.logLevel),
-        DatabaseModule.forRoot(servingUrl),
+        DatabaseModule.forRoot(servingUrl, config.database.poolSize),
         ScheduleModule.forRoot(),
         HttpModule,
         AuditModule,

@@ -1,82 +1,97 @@
-import type { NestFastifyApplication } from '@nestjs/platform-fastify';
-import { createApp } from './app.js';
-import { OperatorService, type OperatorCredentials } from './operator/operator.service.js';
+import cluster from 'node:cluster';
 import type { Config } from './platform/config/config.js';
 import { openDatabase, type OpenDatabase } from './platform/database/open-database.js';
-import { Readiness } from './platform/http/readiness.js';
-import { SystemClock } from './platform/kernel/clock.js';
+import { Metrics } from './platform/http/metrics.js';
+import { MetricsExchange } from './platform/workers/metrics-exchange.js';
+import { onPrimary, tellPrimary, type ToWorker } from './platform/workers/worker-messages.js';
+import { FirstWorkerFailed, WorkerPool } from './platform/workers/worker-pool.js';
+import { say, Service, SHUTDOWN_LIMIT_MS } from './service.js';
+import { askedToEnd } from './signals.js';
 import { loadConfigOrExit, startFailure } from './start-up.js';
 
-/** How long draining may take before the process ends all the same, in milliseconds. */
-const SHUTDOWN_LIMIT_MS = 10_000;
-
-const say = (line: string): void => console.log(line);
-
-/** Settles when the process is asked to end. From the first signal on, further ones change nothing. */
-const askedToEnd = new Promise<void>((resolve) => {
-  process.on('SIGINT', () => resolve());
-  process.on('SIGTERM', () => resolve());
-  // The terminal was closed.
-  process.on('SIGHUP', () => resolve());
-});
+/** How much longer than a worker its primary process waits, in milliseconds. */
+const GRACE_MS = 2000;
 
 const config = loadConfigOrExit();
-let database: OpenDatabase | null = null;
-let app: NestFastifyApplication | null = null;
-try {
-  database = await openDatabase(config, say);
+if (cluster.isWorker) await work(config);
+else if (config.http.workers > 1) await lead(config);
+else await serve(config);
+
+/** One process that does everything. */
+async function serve(config: Config): Promise<void> {
+  let database: OpenDatabase | null = null;
+  try {
+    database = await openWatched(config);
+    const service = await Service.start(config, database, true);
+    await askedToEnd;
+    say('AgentIdP is shutting down.');
+    await service.drain();
+    await database.stop();
+    process.exit(0);
+  } catch (error) {
+    await fail(error, database);
+  }
+}
+
+/** The primary process of several workers: opens the database once, and sees to it that the workers live. */
+async function lead(config: Config): Promise<void> {
+  let database: OpenDatabase | null = null;
+  try {
+    database = await openWatched(config);
+    const { servingUrl, masterKey } = database;
+    const size = config.http.workers;
+    const pool = new WorkerPool({ size, servingUrl, masterKey, announce: (line) => console.error(line) });
+    const workers = await pool.start();
+    say(`AgentIdP serves with ${size} workers: ${workers.join(', ')}.`);
+    const signal = await askedToEnd;
+    say('AgentIdP is shutting down.');
+    const exitCode = await pool.stop(signal, SHUTDOWN_LIMIT_MS + GRACE_MS);
+    await database.stop();
+    process.exit(exitCode);
+  } catch (error) {
+    await fail(error, database);
+  }
+}
+
+/** A worker: serves on the database that its primary process has opened. */
+async function work(config: Config): Promise<void> {
+  try {
+    const { servingUrl, masterKey, first } = await begin();
+    const service = await Service.start(config, { servingUrl, masterKey: Buffer.from(masterKey, 'base64') }, first);
+    const metrics = service.app.get(Metrics);
+    metrics.answerForAll(new MetricsExchange(() => metrics.own()));
+    tellPrimary({ kind: 'ready' });
+    await askedToEnd;
+    await service.drain();
+    process.exit(0);
+  } catch (error) {
+    await fail(error, null);
+  }
+}
+
+function begin(): Promise<Extract<ToWorker, { kind: 'begin' }>> {
+  return new Promise((resolve) => {
+    onPrimary((message) => {
+      if (message.kind === 'begin') resolve(message);
+    });
+    tellPrimary({ kind: 'born' });
+  });
+}
+
+async function openWatched(config: Config): Promise<OpenDatabase> {
+  const database = await openDatabase(config, say);
   database.onLost((reason) => {
     console.error(reason.message);
     process.exit(1);
   });
-  const { servingUrl, masterKey } = database;
-  app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl });
-  // In this order: the secret of an operator is printed once, so nothing may fail between its making and its printing.
-  await app.listen({ host: config.http.host, port: config.http.port });
-  const operator = await app.get(OperatorService).ensure(config.bootstrap);
-  greet(config, await app.getUrl(), operator);
-} catch (error) {
+  return database;
+}
+
+async function fail(error: unknown, database: OpenDatabase | null): Promise<never> {
+  await database?.stop();
+  // The worker has said why.
+  if (error instanceof FirstWorkerFailed) process.exit(error.exitCode);
   const { message, exitCode } = startFailure(error);
   console.error(`AgentIdP could not start: ${message}`);
-  await app?.close().catch(() => undefined);
-  await database?.stop();
   process.exit(exitCode);
-}
-await askedToEnd;
-await shutDown(app, database);
-
-async function shutDown(running: NestFastifyApplication, opened: OpenDatabase): Promise<void> {
-  say('AgentIdP is shutting down.');
-  setTimeout(() => {
-    console.error(`AgentIdP did not drain within ${SHUTDOWN_LIMIT_MS / 1000} s.`);
-    process.exit(1);
-  }, SHUTDOWN_LIMIT_MS).unref();
-  running.get(Readiness).drain();
-  await running.close();
-  await opened.stop();
-  process.exit(0);
-}
-
-/** Tells where the service listens, and the first operator's secret, this once. */
-function greet({ bootstrap, tokens }: Config, url: string, operator: OperatorCredentials | null): void {
-  say(`AgentIdP listens on ${url} (issuer ${tokens.issuer}). Its API document is at ${url}/api/docs.`);
-  if (operator === null) {
-    if (bootstrap !== null) say('An operator exists: BOOTSTRAP_CLIENT_ID and BOOTSTRAP_CLIENT_SECRET are ignored.');
-    return;
-  }
-  const { clientId, clientSecret } = operator;
-  if (bootstrap !== null) {
-    say(`The first operator agent was made: ${clientId}, with the secret of BOOTSTRAP_CLIENT_SECRET.`);
-    return;
-  }
-  say(`
-The first operator agent was made. Its secret is shown this once:
-
-  CLIENT_ID=${clientId}
-  CLIENT_SECRET=${clientSecret}
-
-Get a token:
-
-  curl -s -X POST ${url}/api/v1/token -d grant_type=client_credentials -d client_id=${clientId} -d client_secret=${clientSecret}
-`);
 }

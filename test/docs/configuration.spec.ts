@@ -25,6 +25,7 @@ const VALUES: Readonly<Record<string, (config: Config) => unknown>> = {
   BOOTSTRAP_CLIENT_SECRET: ({ bootstrap }) => bootstrap,
   TRUSTED_PROXIES: ({ http }) => http.trustedProxies,
   LOG_LEVEL: ({ logLevel }) => logLevel,
+  WEB_CONCURRENCY: ({ http }) => http.workers,
   WEBHOOK_ALLOWED_NETWORKS: ({ outbound }) => outbound.webhookAllowedNetworks,
   FEDERATION_ALLOWED_NETWORKS: ({ outbound }) => outbound.federationAllowedNetworks,
 };

@@ -25,6 +25,8 @@ export interface HttpConfig {
   readonly port: number;
   /** Addresses or CIDRs of proxies whose `X-Forwarded-For` is believed; none by default. */
   readonly trustedProxies: readonly string[];
+  /** Processes that serve on the port, 1 to 64. */
+  readonly workers: number;
 }
 
 /** Which PostgreSQL the service uses. */
@@ -34,6 +36,8 @@ export interface DatabaseConfig {
   /** The owning role's URL; `null`: the serving role owns the tables. */
   readonly migrationUrl: string | null;
   readonly dataDirectory: string;
+  /** Connections that a process that serves opens at most. */
+  readonly poolSize: number;
 }
 
 /** What access tokens look like. */

@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { ConfigurationError, EXIT_BAD_CONFIGURATION, loadConfig } from './load-config.js';
 
@@ -19,7 +20,7 @@ describe('the configuration', () => {
     const config = loadConfig({});
     expect(config).toMatchObject({
       environment: 'development',
-      http: { host: '127.0.0.1', port: 3000, trustedProxies: [] },
+      http: { host: '127.0.0.1', port: 3000, trustedProxies: [], workers: 1 },
       database: { url: null, migrationUrl: null, dataDirectory: resolve('./data') },
       tokens: {
         issuer: 'http://localhost:3000',
@@ -86,6 +87,23 @@ describe('the configuration', () => {
 
   it('names the issuer by the port unless told', () => {
     expect(loadConfig({ PORT: '4000' }).tokens.issuer).toBe('http://localhost:4000');
+  });
+
+  it('runs one process, as many as are asked for, or one a core', () => {
+    expect(loadConfig({ WEB_CONCURRENCY: '3' }).http.workers).toBe(3);
+    expect(loadConfig({ WEB_CONCURRENCY: 'auto' }).http.workers).toBe(Math.min(64, availableParallelism()));
+    for (const value of ['0', '65', '-1', '1.5', 'AUTO', ' 2']) {
+      expect(faultsOf({ WEB_CONCURRENCY: value })).toEqual([
+        'WEB_CONCURRENCY must be auto or a whole number from 1 to 64',
+      ]);
+    }
+  });
+
+  it.each([1, 4, 5, 8, 13])('leaves a default PostgreSQL connections to spare with %i workers', (workers) => {
+    const { poolSize } = loadConfig({ WEB_CONCURRENCY: String(workers) }).database;
+    expect(poolSize * workers).toBeLessThanOrEqual(80);
+    expect(poolSize).toBeGreaterThanOrEqual(6);
+    expect(poolSize).toBeLessThanOrEqual(20);
   });
 
   it('is frozen, groups and lists too', () => {

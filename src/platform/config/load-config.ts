@@ -1,4 +1,5 @@
 import { isIP } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { Config, type BootstrapConfig, type LogLevel, type SigningAlgorithm } from './config.js';
 
@@ -13,6 +14,12 @@ export class ConfigurationError extends Error {
   }
 }
 
+/** The most processes that serve on one port. */
+const MOST_WORKERS = 64;
+/** Connections of all workers together, and of one. */
+const CONNECTIONS = 80;
+const LARGEST_POOL = 20;
+const LEAST_POOL = 6;
 const SIGNING_ALGORITHMS: readonly SigningAlgorithm[] = ['RS256', 'PS256', 'ES256', 'EdDSA'];
 const LOG_LEVELS: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const ENVIRONMENTS = ['development', 'test', 'production'] as const;
@@ -30,17 +37,20 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   const read = new EnvironmentReader(env);
   const environment = read.oneOf('NODE_ENV', ENVIRONMENTS, 'development');
   const port = read.integer('PORT', 3000, 0, 65535);
+  const workers = read.workers('WEB_CONCURRENCY');
   const config = new Config(
     environment,
     Object.freeze({
       host: read.text('HOST') ?? '127.0.0.1',
       port,
       trustedProxies: read.addresses('TRUSTED_PROXIES'),
+      workers,
     }),
     Object.freeze({
       url: read.postgresUrl('DATABASE_URL'),
       migrationUrl: read.postgresUrl('MIGRATION_DATABASE_URL'),
       dataDirectory: resolve(read.text('DATA_DIR') ?? './data'),
+      poolSize: poolSizeOf(workers),
     }),
     Object.freeze({
       issuer: read.issuer('ISSUER') ?? `http://localhost:${port}`,
@@ -63,6 +73,11 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   if (environment === 'production') requireProductionSettings(read, config);
   if (read.faults.length > 0) throw new ConfigurationError(read.faults);
   return Object.freeze(config);
+}
+
+/** All workers together stay below the 100 connections that a PostgreSQL takes unless it is told otherwise. */
+function poolSizeOf(workers: number): number {
+  return Math.max(LEAST_POOL, Math.min(LARGEST_POOL, Math.floor(CONNECTIONS / workers)));
 }
 
 function readBootstrap(read: EnvironmentReader): BootstrapConfig | null {
@@ -108,6 +123,16 @@ class EnvironmentReader {
     if (number >= least && number <= most) return number;
     this.fault(`${name} must be a whole number from ${least} to ${most}`);
     return fallback;
+  }
+
+  /** `auto` is one for each core. */
+  workers(name: string): number {
+    const value = this.text(name) ?? '1';
+    if (value === 'auto') return Math.min(availableParallelism(), MOST_WORKERS);
+    const number = /^\d{1,3}$/.test(value) ? Number(value) : Number.NaN;
+    if (number >= 1 && number <= MOST_WORKERS) return number;
+    this.fault(`${name} must be auto or a whole number from 1 to ${MOST_WORKERS}`);
+    return 1;
   }
 
   oneOf<T extends string>(name: string, choices: readonly T[], fallback: T): T {

@@ -4,9 +4,6 @@ import { MIGRATIONS } from './migration-list.js';
 /** The options of a PostgreSQL data source, without entities: the app loads those of its modules. */
 export type PostgresOptions = Extract<DataSourceOptions, { type: 'postgres' }>;
 
-/** Connections of the pool: enough for the two token-path queues and for management beside them. */
-const POOL_SIZE = 20;
-
 /**
  * The one set of options for the app, the migrations and the TypeORM CLI. Every statement and every wait for a lock has
  * a limit, so that nothing holds a connection for ever.
@@ -14,7 +11,7 @@ const POOL_SIZE = 20;
  * @param url the URL of a PostgreSQL role
  * @param poolSize the most connections that are opened
  */
-export function dataSourceOptions(url: string, poolSize: number = POOL_SIZE): PostgresOptions {
+export function dataSourceOptions(url: string, poolSize: number): PostgresOptions {
   return {
     type: 'postgres',
     url,

@@ -11,14 +11,15 @@ import { UnitOfWork } from './unit-of-work.js';
 export class DatabaseModule {
   /**
    * @param servingUrl the URL of the serving role
+   * @param poolSize the most connections that are opened
    */
-  static forRoot(servingUrl: string): DynamicModule {
+  static forRoot(servingUrl: string, poolSize: number): DynamicModule {
     const logger = new Logger('Database');
     return {
       module: DatabaseModule,
       imports: [
         TypeOrmModule.forRoot({
-          ...dataSourceOptions(servingUrl),
+          ...dataSourceOptions(servingUrl, poolSize),
           autoLoadEntities: true,
           retryAttempts: 10,
           retryDelay: 500,

@@ -2,8 +2,6 @@ import { Injectable } from '@nestjs/common';
 import { DataSource, type EntityManager } from 'typeorm';
 import { QueueFull } from './serial-batch.js';
 
-/** Transactions that run at one time: half of the pool, so that however many wait for a lock the hot path has the rest. */
-const MAX_RUNNING = 10;
 /** Transactions that may wait for their turn; over it the answer is 503. */
 const MAX_WAITING = 500;
 
@@ -11,9 +9,13 @@ const MAX_WAITING = 500;
 @Injectable()
 export class UnitOfWork {
   private running = 0;
+  /** Half of the pool, so that however many transactions wait for a lock the hot path has the rest. */
+  private readonly maxRunning: number;
   private readonly waiting: (() => void)[] = [];
 
-  constructor(private readonly dataSource: DataSource) {}
+  constructor(private readonly dataSource: DataSource) {
+    this.maxRunning = Math.floor((dataSource.options.poolSize ?? 2) / 2);
+  }
 
   /**
    * Runs `work` in one transaction at READ COMMITTED: committed when it resolves, rolled back when it rejects.
@@ -37,7 +39,7 @@ export class UnitOfWork {
   }
 
   private async turn(): Promise<void> {
-    if (this.running >= MAX_RUNNING) {
+    if (this.running >= this.maxRunning) {
       if (this.waiting.length >= MAX_WAITING) throw new QueueFull('transactions');
       await new Promise<void>((resolve) => this.waiting.push(resolve));
     }

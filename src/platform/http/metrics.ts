@@ -1,6 +1,7 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import type { FastifyInstance } from 'fastify';
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, Registry, type MetricObject } from 'prom-client';
+import type { MetricsExchange } from '../workers/metrics-exchange.js';
 import { measureRuntime } from './runtime-metrics.js';
 import { SeriesHistogram, type Series } from './series-histogram.js';
 
@@ -47,6 +48,7 @@ export class Metrics implements OnApplicationShutdown {
   private readonly registry = new Registry();
   private readonly queues = new Map<string, () => number>();
   private pool: ObservedPool | undefined;
+  private exchange: MetricsExchange | null = null;
   private readonly stopRuntime = measureRuntime(this.registry, PREFIX);
 
   private readonly issued = this.counter('tokens_issued_total', 'Access tokens issued.');
@@ -174,9 +176,19 @@ export class Metrics implements OnApplicationShutdown {
     return series;
   }
 
-  /** All metrics in the Prometheus text format. */
+  /** All metrics in the Prometheus text format; of several workers those of all of them, added up. */
   async render(): Promise<string> {
-    return this.registry.metrics();
+    return this.exchange === null ? this.registry.metrics() : this.exchange.render();
+  }
+
+  /** The metrics of this process. */
+  own(): Promise<MetricObject[]> {
+    return this.registry.getMetricsAsJSON();
+  }
+
+  /** From now on `render` answers for all workers. */
+  answerForAll(exchange: MetricsExchange): void {
+    this.exchange = exchange;
   }
 
   /** Stops measuring and forgets everything. */

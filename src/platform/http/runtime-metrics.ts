@@ -33,6 +33,7 @@ function measureProcess(registers: Registry[], prefix: string): void {
   const startedAt = new Gauge({
     name: `${prefix}process_start_time_seconds`,
     help: 'Start time of the process since unix epoch in seconds.',
+    aggregator: 'min',
     registers,
   });
   startedAt.set(Math.round(performance.timeOrigin / 1000));
@@ -77,6 +78,7 @@ function measureEventLoop(registers: Registry[], prefix: string): { disable(): b
   new Gauge({
     name: `${prefix}nodejs_eventloop_utilization`,
     help: 'Share of the time since the last collection in which the event loop was busy, 0 to 1.',
+    aggregator: 'average',
     registers,
     collect() {
       const now = performance.eventLoopUtilization();
@@ -87,6 +89,7 @@ function measureEventLoop(registers: Registry[], prefix: string): { disable(): b
   new Gauge({
     name: `${prefix}nodejs_eventloop_lag_max_seconds`,
     help: 'The maximum recorded event loop delay.',
+    aggregator: 'max',
     registers,
     collect() {
       if (delay.count === 0) return;
@@ -103,7 +106,7 @@ function measureEventLoop(registers: Registry[], prefix: string): { disable(): b
   return delay;
 
   function gauge(name: string, help: string): Gauge {
-    return new Gauge({ name: `${prefix}nodejs_eventloop_lag_${name}_seconds`, help, registers });
+    return new Gauge({ name: `${prefix}nodejs_eventloop_lag_${name}_seconds`, help, aggregator: 'max', registers });
   }
 }
 

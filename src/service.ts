@@ -1,0 +1,75 @@
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import { createApp } from './app.js';
+import { OperatorService, type OperatorCredentials } from './operator/operator.service.js';
+import type { Config } from './platform/config/config.js';
+import type { OpenDatabase } from './platform/database/open-database.js';
+import { Readiness } from './platform/http/readiness.js';
+import { SystemClock } from './platform/kernel/clock.js';
+
+/** How long draining may take before the process ends all the same, in milliseconds. */
+export const SHUTDOWN_LIMIT_MS = 10_000;
+
+/** Says something to people. */
+export const say = (line: string): void => console.log(line);
+
+/** The service, listening. */
+export class Service {
+  private constructor(readonly app: NestFastifyApplication) {}
+
+  /**
+   * Builds the application and listens.
+   *
+   * @param first whether this process makes the first operator where there is none, and greets; of several workers one
+   */
+  static async start(
+    config: Config,
+    { servingUrl, masterKey }: Pick<OpenDatabase, 'servingUrl' | 'masterKey'>,
+    first: boolean,
+  ): Promise<Service> {
+    const app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl });
+    try {
+      // In this order: the secret of an operator is printed once, so nothing may fail between its making and its
+      // printing.
+      await app.listen({ host: config.http.host, port: config.http.port });
+      if (first) greet(config, await app.getUrl(), await app.get(OperatorService).ensure(config.bootstrap));
+      return new Service(app);
+    } catch (error) {
+      await app.close().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Stops taking requests, and waits until those under way are answered and what is queued is committed. */
+  async drain(): Promise<void> {
+    setTimeout(() => {
+      console.error(`AgentIdP did not drain within ${SHUTDOWN_LIMIT_MS / 1000} s.`);
+      process.exit(1);
+    }, SHUTDOWN_LIMIT_MS).unref();
+    this.app.get(Readiness).drain();
+    await this.app.close();
+  }
+}
+
+/** Tells where the service listens, and the first operator's secret, this once. */
+function greet({ bootstrap, tokens }: Config, url: string, operator: OperatorCredentials | null): void {
+  say(`AgentIdP listens on ${url} (issuer ${tokens.issuer}). Its API document is at ${url}/api/docs.`);
+  if (operator === null) {
+    if (bootstrap !== null) say('An operator exists: BOOTSTRAP_CLIENT_ID and BOOTSTRAP_CLIENT_SECRET are ignored.');
+    return;
+  }
+  const { clientId, clientSecret } = operator;
+  if (bootstrap !== null) {
+    say(`The first operator agent was made: ${clientId}, with the secret of BOOTSTRAP_CLIENT_SECRET.`);
+    return;
+  }
+  say(`
+The first operator agent was made. Its secret is shown this once:
+
+  CLIENT_ID=${clientId}
+  CLIENT_SECRET=${clientSecret}
+
+Get a token:
+
+  curl -s -X POST ${url}/api/v1/token -d grant_type=client_credentials -d client_id=${clientId} -d client_secret=${clientSecret}
+`);
+}
