@@ -1,11 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { SchedulerRegistry } from '@nestjs/schedule';
+import type { EventEmitter } from 'node:events';
 import { DataSource } from 'typeorm';
 import type { Client } from 'pg';
 import { poolOf } from '../../src/platform/database/statement-pool.js';
 import { WebhookDispatcher } from '../../src/webhooks/webhook-dispatcher.js';
 import type { TestAgent } from '../support/api.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
+import { holdLedgers, lockWaiters, queueDepth } from '../faults/conditions.js';
 
 /**
  * How many statements each request costs: what decides how fast the service is, so a change that adds one has to
@@ -18,6 +20,8 @@ describe('the statements of', () => {
   let token: string;
   /** The first words of each statement since the test began. */
   let statements: string[] = [];
+  /** How often since then the server was waited for. */
+  let roundTrips = 0;
 
   beforeAll(async () => {
     service = await startTestApp();
@@ -34,16 +38,27 @@ describe('the statements of', () => {
     jest.spyOn(pool.Client.prototype, 'query').mockImplementation(function (this: Client, ...args: unknown[]) {
       const [first] = args as [string | { text: string; name?: string }];
       statements.push(typeof first === 'string' ? shortened(first) : (first.name ?? shortened(first.text)));
+      watch(this);
       return query.apply(this, args) as never;
     });
   });
   beforeEach(() => {
     statements = [];
+    roundTrips = 0;
   });
   afterAll(async () => {
     jest.restoreAllMocks();
     await service.close();
   });
+
+  const watched = new WeakSet<Client>();
+
+  function watch(client: Client): void {
+    if (watched.has(client)) return;
+    watched.add(client);
+    const { connection } = client as unknown as { connection: EventEmitter };
+    connection.on('readyForQuery', () => (roundTrips += 1));
+  }
 
   function shortened(text: string): string {
     return text.trim().split(/\s+/).slice(0, 2).join(' ');
@@ -54,9 +69,51 @@ describe('the statements of', () => {
     expect(statements).toEqual(['read_clients', 'issue_tokens']);
   });
 
+  it('a token request, an introspection and a management read wait for the server once a statement', async () => {
+    expect((await service.api.requestToken(agent)).status).toBe(200);
+    expect([statements.length, roundTrips]).toEqual([2, 2]);
+    await service.api.introspect(token, token);
+    expect([statements.length, roundTrips]).toEqual([3, 3]);
+    await service.api.call('GET', `/agents/${agent.agentId}`, token);
+    expect([statements.length, roundTrips]).toEqual([5, 5]);
+  });
+
+  it('40 token requests that wait for one another are one flush', async () => {
+    const hold = await holdLedgers(service.database);
+    const first = service.api.requestToken(agent);
+    await lockWaiters(service.database, 'issue_tokens');
+    const others = Array.from({ length: 40 }, () => service.api.requestToken(agent));
+    await queueDepth(service, 'tokens', 40);
+    await hold.release();
+    for (const { status } of await Promise.all([first, ...others])) expect(status).toBe(200);
+    expect(statements.filter((name) => name === 'issue_tokens')).toHaveLength(2);
+    expect(roundTrips).toBe(statements.length);
+  });
+
   it('a token request that is refused are the lookup and its audit event', async () => {
     expect((await service.api.requestToken({ ...agent, clientSecret: 'wrong' })).status).toBe(401);
     expect(statements).toEqual(['read_clients', 'record_refusals']);
+  });
+
+  it('a token request, an introspection and a management read wait for the server once a statement', async () => {
+    expect((await service.api.requestToken(agent)).status).toBe(200);
+    expect([statements.length, roundTrips]).toEqual([2, 2]);
+    await service.api.introspect(token, token);
+    expect([statements.length, roundTrips]).toEqual([3, 3]);
+    await service.api.call('GET', `/agents/${agent.agentId}`, token);
+    expect([statements.length, roundTrips]).toEqual([5, 5]);
+  });
+
+  it('40 token requests that wait for one another are one flush', async () => {
+    const hold = await holdLedgers(service.database);
+    const first = service.api.requestToken(agent);
+    await lockWaiters(service.database, 'issue_tokens');
+    const others = Array.from({ length: 40 }, () => service.api.requestToken(agent));
+    await queueDepth(service, 'tokens', 40);
+    await hold.release();
+    for (const { status } of await Promise.all([first, ...others])) expect(status).toBe(200);
+    expect(statements.filter((name) => name === 'issue_tokens')).toHaveLength(2);
+    expect(roundTrips).toBe(statements.length);
   });
 
   it('a token request that is refused again within a minute are the lookup', async () => {
