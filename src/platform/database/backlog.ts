@@ -1,4 +1,6 @@
 import { Injectable } from '@nestjs/common';
+import { availableParallelism } from 'node:os';
+import { Config } from '../config/config.js';
 import type { Gathering } from './serial-batch.js';
 
 /** From so many on, those that wait will keep the thread pool busy for as long as a batch takes. */
@@ -15,8 +17,9 @@ export class Backlog {
   private readonly threads: number;
   private readonly listeners: (() => void)[] = [];
 
-  constructor() {
-    this.threads = Number(process.env['UV_THREADPOOL_SIZE'] ?? 4);
+  constructor({ http }: Config) {
+    // As many as the launchers make (scripts/thread-pool.cjs).
+    this.threads = Math.max(2, Math.ceil(availableParallelism() / http.workers));
   }
 
   /** Counts one job from its start to its end. */
