@@ -6,6 +6,7 @@ import { AuditModule } from './audit/audit.module.js';
 import { OperatorModule } from './operator/operator.module.js';
 import { ClientAuthenticationGuard } from './credentials/client-authentication.guard.js';
 import { CredentialsModule } from './credentials/credentials.module.js';
+import { FederationModule } from './federation/federation.module.js';
 import { KeysModule } from './keys/keys.module.js';
 import { OrganizationsModule } from './organizations/organizations.module.js';
 import type { Config } from './platform/config/config.js';
@@ -48,6 +49,7 @@ export class AppModule {
         ResourcesModule,
         AgentsModule,
         QuotaModule,
+        FederationModule,
         CredentialsModule,
         TokensModule,
         WebhooksModule,

@@ -9,6 +9,7 @@ import { ACCESS, type Access, type AuthenticatedRequest } from '../platform/kern
 import { isActive, principalOf, type Client } from '../platform/kernel/client.js';
 import { OAuthError, oauthErrors } from '../platform/kernel/oauth-error.js';
 import { insufficientScope } from '../platform/kernel/grants.js';
+import { CLIENT_ASSERTION, ClientAssertionStrategy } from './client-assertion.strategy.js';
 import { CLIENT_SECRET_BASIC, ClientSecretBasicStrategy, usesBasic } from './client-secret-basic.strategy.js';
 import { CLIENT_SECRET_POST, ClientSecretPostStrategy } from './client-secret-post.strategy.js';
 
@@ -28,10 +29,15 @@ export class ClientAuthenticationGuard extends AuthGuard() {
     private readonly metrics: Metrics,
     basic: ClientSecretBasicStrategy,
     post: ClientSecretPostStrategy,
+    assertion: ClientAssertionStrategy,
   ) {
     super({
       property: 'client',
-      defaultStrategy: [ownName(CLIENT_SECRET_BASIC, basic), ownName(CLIENT_SECRET_POST, post)],
+      defaultStrategy: [
+        ownName(CLIENT_SECRET_BASIC, basic),
+        ownName(CLIENT_SECRET_POST, post),
+        ownName(CLIENT_ASSERTION, assertion),
+      ],
     });
   }
 
@@ -114,6 +120,10 @@ function requireOneMethod(request: AuthenticatedRequest): void {
     form.get('client_assertion') !== undefined,
   ];
   if (methods.filter(Boolean).length > 1) throw twoMethods;
+  // RFC 7521 §4.2: an assertion and its type come together.
+  if ((form.get('client_assertion') === undefined) !== (form.get('client_assertion_type') === undefined)) {
+    throw oauthErrors.invalidRequest.withDescription('client_assertion and client_assertion_type go together.');
+  }
 }
 
 /** RFC 6749 §2.3.1: the parameters must not be included in the request URI. */

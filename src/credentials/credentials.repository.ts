@@ -1,9 +1,10 @@
 import { Injectable } from '@nestjs/common';
-import type { EntityManager } from 'typeorm';
+import { Not, type EntityManager } from 'typeorm';
+import type { PartnerEntity } from '../federation/partners.service.js';
 import { StatementPool } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import type { ScopeAudience } from '../platform/kernel/client.js';
-import { CredentialEntity, type CredentialStatus } from './credential.entity.js';
+import { CredentialEntity, type CredentialKind, type CredentialStatus } from './credential.entity.js';
 import { SealedSecretEntity } from './sealed-secret.entity.js';
 
 /** What a client names: its agent, and the prefix of the secret that it shows. */
@@ -147,15 +148,17 @@ export class CredentialsRepository {
     transaction: EntityManager,
     organizationId: string,
     agentId: string,
+    kind: CredentialKind,
     credentialId: string,
   ): Promise<CredentialEntity | null> {
-    return transaction.findOneBy(CredentialEntity, { organizationId, agentId, credentialId, kind: 'secret' });
+    return transaction.findOneBy(CredentialEntity, { organizationId, agentId, credentialId, kind });
   }
 
-  /** Up to `limit` secrets of an agent, newest first, after a position. */
+  /** Up to `limit` credentials of a kind that an agent has, newest first, after a position. */
   list(
     organizationId: string,
     agentId: string,
+    kind: CredentialKind,
     after: CredentialPosition | undefined,
     limit: number,
   ): Promise<CredentialEntity[]> {
@@ -163,7 +166,9 @@ export class CredentialsRepository {
       .createQueryBuilder(CredentialEntity, 'credential')
       .where('credential.organization_id = :organizationId', { organizationId })
       .andWhere('credential.agent_id = :agentId', { agentId })
-      .andWhere("credential.kind = 'secret'")
+      .andWhere('credential.kind = :kind', { kind })
+      // An identity whose partner was deleted is gone with it.
+      .andWhere("(credential.kind <> 'federated' OR credential.partner_id IS NOT NULL)")
       .orderBy('credential.created_at', 'DESC')
       .addOrderBy('credential.credential_id', 'DESC')
       .limit(limit);
@@ -173,18 +178,67 @@ export class CredentialsRepository {
     return query.getMany();
   }
 
-  /** How many credentials of an agent are not revoked; one whose overlap has passed is. */
+  /** How many credentials of a kind an agent has that are not revoked; one whose overlap has passed is. */
   async countUnrevoked(
     transaction: EntityManager,
     organizationId: string,
     agentId: string,
+    kind: CredentialKind,
     now: Date,
   ): Promise<number> {
     const rows = await transaction.query<{ count: string }[]>(
       `SELECT count(*) AS count FROM credentials
         WHERE organization_id = $1 AND agent_id = $2 AND status <> 'revoked'
-          AND (retires_at IS NULL OR retires_at > $3)`,
-      [organizationId, agentId, now],
+          AND (retires_at IS NULL OR retires_at > $3) AND kind = $4`,
+      [organizationId, agentId, now, kind],
+    );
+    return Number(rows[0]?.count ?? 0);
+  }
+
+  /** All credentials of a kind that an agent has and that are not revoked. */
+  unrevoked(
+    transaction: EntityManager,
+    organizationId: string,
+    agentId: string,
+    kind: CredentialKind,
+  ): Promise<CredentialEntity[]> {
+    return transaction.findBy(CredentialEntity, { organizationId, agentId, kind, status: Not('revoked') });
+  }
+
+  /** How many identities hang on a partner, revoked ones too. */
+  countOfPartner(transaction: EntityManager, organizationId: string, partnerId: string): Promise<number> {
+    return transaction.countBy(CredentialEntity, { organizationId, partnerId });
+  }
+
+  /** All scopes of the agents that a partner's assertions prove. */
+  async scopesOfPartner(transaction: EntityManager, { organizationId, partnerId }: PartnerEntity): Promise<string[]> {
+    const rows = await transaction.query<{ scope: string }[]>(
+      `SELECT DISTINCT unnest(a.scopes) AS scope FROM credentials c
+        JOIN agents a ON a.organization_id = c.organization_id AND a.agent_id = c.agent_id
+        WHERE c.organization_id = $1 AND c.partner_id = $2 AND c.status <> 'revoked'`,
+      [organizationId, partnerId],
+    );
+    return rows.map(({ scope }) => scope);
+  }
+
+  /**
+   * Revokes the identities of a partner that is deleted, and the tokens that they earned.
+   *
+   * @returns how many there were
+   */
+  async revokeOfPartner(
+    transaction: EntityManager,
+    { organizationId, partnerId }: PartnerEntity,
+    now: Date,
+  ): Promise<number> {
+    const rows = await transaction.query<{ count: string }[]>(
+      `WITH ended AS (
+        UPDATE credentials SET status = 'revoked', revoked_at = coalesce(revoked_at, $3), retires_at = NULL,
+            generation = generation + 1, partner_id = NULL
+          WHERE organization_id = $1 AND partner_id = $2
+          RETURNING 1
+      ) SELECT count(*) AS count FROM ended`,
+      [organizationId, partnerId, now],
     );
     return Number(rows[0]?.count ?? 0);
   }

@@ -5,7 +5,7 @@ import { Config } from '../platform/config/config.js';
 import { formOf } from '../platform/http/oauth-form.js';
 import { ACCESS, type Access, type AuthenticatedRequest } from '../platform/kernel/access.js';
 import { insufficientScope } from '../platform/kernel/grants.js';
-import type { Principal } from '../platform/kernel/principal.js';
+import { isOperator, type Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
 import { generationsOf, isFor, scopesOf, type AccessTokenClaims } from './access-token-claims.js';
 import { Introspections } from './introspections.js';
@@ -49,7 +49,8 @@ export class AccessTokenGuard implements CanActivate {
     const claims = await this.introspections.caller(request, token, formOf(request).get('token'));
     if (claims === null || !isFor(claims, this.config.tokens.issuer)) throw badToken;
     const principal = principalOf(claims);
-    if (!access.scopes.every((scope) => principal.scopes.has(scope))) throw insufficientScope(access.scopes);
+    const isAllowed = access.scopes.every((scope) => principal.scopes.has(scope));
+    if (!isAllowed && !(access.orOperator === true && isOperator(principal))) throw insufficientScope(access.scopes);
     request.principal = principal;
     return true;
   }

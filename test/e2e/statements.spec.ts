@@ -1,11 +1,15 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { SchedulerRegistry } from '@nestjs/schedule';
 import { DataSource } from 'typeorm';
+import { randomUUID } from 'node:crypto';
 import type { Client } from 'pg';
 import { poolOf } from '../../src/platform/database/statement-pool.js';
 import { WebhookDispatcher } from '../../src/webhooks/webhook-dispatcher.js';
 import type { TestAgent } from '../support/api.js';
+import { assertion, assertionKey } from '../support/partner-issuer.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
+
+const JWT_BEARER = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
 
 /**
  * How many statements each request costs: what decides how fast the service is, so a change that adds one has to
@@ -90,6 +94,51 @@ describe('the statements of', () => {
     const { body } = await service.api.form('/api/v1/token/introspect', { token, client_id, client_secret });
     expect(body).toMatchObject({ active: true });
     expect(statements).toEqual(['read_clients', 'tokens_alive']);
+  });
+
+  it('a token request with an assertion of its own are a lookup, the use of the assertion, and a flush', async () => {
+    const key = assertionKey();
+    await service.api.call('POST', `/agents/${agent.agentId}/keys`, operator, { jwk: key.jwk });
+    const request = (signer = key): ReturnType<TestApp['api']['form']> => {
+      const now = service.clock.nowSeconds();
+      const claims = { iss: agent.agentId, sub: agent.agentId, aud: service.issuer, exp: now + 60, jti: randomUUID() };
+      const client_assertion = assertion(signer, claims);
+      const form = { grant_type: 'client_credentials', client_assertion_type: JWT_BEARER };
+      return service.api.form('/api/v1/token', { ...form, client_assertion });
+    };
+    statements = [];
+    expect((await request()).status).toBe(200);
+    expect(statements).toEqual(['read_assertion_clients', 'use_assertions', 'issue_tokens']);
+    statements = [];
+    expect((await request(assertionKey())).status).toBe(401);
+    expect(statements[0]).toBe('read_assertion_clients');
+    expect(statements).not.toContain('use_assertions');
+    statements = [];
+    await Promise.all(Array.from({ length: 20 }, () => request()));
+    expect(statements.filter((name) => name === 'use_assertions').length).toBeLessThan(20);
+    expect(new Set(statements)).toEqual(new Set(['read_assertion_clients', 'use_assertions', 'issue_tokens']));
+  });
+
+  it('a token request with an assertion of a partner are a lookup and a flush, as with a secret', async () => {
+    const key = assertionKey();
+    const issuer = 'https://partner.example';
+    const partner = await service.api.call('POST', '/federation/partners', operator, {
+      name: 'x',
+      issuer,
+      jwks: { keys: [key.jwk] },
+    });
+    const identity = { partnerId: partner.body['partnerId'], subject: 'x' };
+    await service.api.call('POST', `/agents/${agent.agentId}/federated-identities`, operator, identity);
+    statements = [];
+    const claims = { iss: issuer, sub: 'x', aud: service.issuer, exp: service.clock.nowSeconds() + 60 };
+    const answer = await service.api.form('/api/v1/token', {
+      grant_type: 'client_credentials',
+      client_id: agent.agentId,
+      client_assertion_type: JWT_BEARER,
+      client_assertion: assertion(key, claims),
+    });
+    expect(answer.status).toBe(200);
+    expect(statements).toEqual(['read_assertion_clients', 'issue_tokens']);
   });
 
   it('a management request with a bad token are none', async () => {

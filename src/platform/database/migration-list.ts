@@ -3,6 +3,7 @@ import { AuditAppend1764000000001 } from './migrations/1764000000001-audit-appen
 import { TokenPath1764000000002 } from './migrations/1764000000002-token-path.js';
 import { ResourceServers1764000001000 } from './migrations/1764000001000-resource-servers.js';
 import { Webhooks1764000020000 } from './migrations/1764000020000-webhooks.js';
+import { Federation1764000040000 } from './migrations/1764000040000-federation.js';
 
 /** Every migration, oldest first. A migration that has landed is never edited: the next one corrects it. */
 export const MIGRATIONS = [
@@ -11,4 +12,5 @@ export const MIGRATIONS = [
   TokenPath1764000000002,
   ResourceServers1764000001000,
   Webhooks1764000020000,
+  Federation1764000040000,
 ];

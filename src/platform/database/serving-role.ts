@@ -11,6 +11,8 @@ const TABLE_GRANTS: Readonly<Record<string, string>> = {
   organization_ledgers: 'SELECT, INSERT, UPDATE',
   agents: 'SELECT, INSERT, UPDATE',
   credentials: 'SELECT, INSERT, UPDATE',
+  federation_partners: 'SELECT, INSERT, UPDATE, DELETE',
+  used_assertions: 'SELECT, INSERT, DELETE',
   resource_servers: 'SELECT, INSERT, UPDATE, DELETE',
   resource_identifiers: 'SELECT, INSERT',
   resource_scopes: 'SELECT, INSERT, UPDATE, DELETE',

@@ -62,6 +62,11 @@ export class Metrics implements OnApplicationShutdown {
     ['outcome'],
     TIME_BUCKETS,
   );
+  private readonly keyFetches = this.counter(
+    'federation_key_fetches_total',
+    'Fetches of the keys of federation partners.',
+    'outcome',
+  );
   private readonly requestSeconds = this.histogram(
     'http_request_duration_seconds',
     'Duration of HTTP requests.',
@@ -70,6 +75,8 @@ export class Metrics implements OnApplicationShutdown {
   );
 
   constructor() {
+    // Shown before the first fetch, so that an alert on failures has something to look at.
+    for (const outcome of ['fetched', 'failed'] as const) this.keyFetches.inc({ outcome }, 0);
     const { queues } = this;
     new Gauge({
       name: `${PREFIX}queue_depth`,
@@ -124,6 +131,11 @@ export class Metrics implements OnApplicationShutdown {
   /** Records an attempt to deliver a webhook. */
   webhookAttempted(outcome: 'delivered' | 'failed' | 'gone', seconds: number): void {
     this.webhookSeconds.observe({ outcome }, seconds);
+  }
+
+  /** Counts a fetch of a federation partner's keys. */
+  partnerKeysFetched(outcome: 'fetched' | 'failed'): void {
+    this.keyFetches.inc({ outcome });
   }
 
   /**

@@ -4,7 +4,7 @@ import type { FastifyRequest } from 'fastify';
 import { isIP } from 'node:net';
 import type { Client } from './client.js';
 import type { Principal, RequestOrigin } from './principal.js';
-import type { BuiltInScope } from './scopes.js';
+import { OPERATOR_SCOPE, type BuiltInScope } from './scopes.js';
 
 /** Refuses a request by its shape, before anybody is authenticated. Throws an `OAuthError`. */
 export type ShapeCheck = (request: FastifyRequest) => void;
@@ -19,6 +19,8 @@ export type Access =
       readonly scopes: readonly BuiltInScope[];
       /** What a client that authenticates itself must be allowed; `null`: client authentication is not taken. */
       readonly clientScopes: readonly BuiltInScope[] | null;
+      /** Whether the operator's scope alone will do as well. */
+      readonly orOperator?: true;
     };
 
 /** The metadata key under which a route's `Access` stands. */
@@ -40,6 +42,14 @@ export const RequireScopes = (...scopes: BuiltInScope[]) =>
   applyDecorators(
     SetMetadata(ACCESS, { kind: 'scopes', scopes, clientScopes: null } satisfies Access),
     ApiSecurity('bearer', scopes),
+  );
+
+/** The route takes a Bearer token that holds all of `scopes`, or the operator's scope. */
+export const RequireScopesOrOperator = (...scopes: BuiltInScope[]) =>
+  applyDecorators(
+    SetMetadata(ACCESS, { kind: 'scopes', scopes, clientScopes: null, orOperator: true } satisfies Access),
+    ApiSecurity('bearer', scopes),
+    ApiSecurity('bearer', [OPERATOR_SCOPE]),
   );
 
 /**

@@ -26,7 +26,7 @@ export interface Client {
 }
 
 /** Whether neither the agent nor its organization is suspended. */
-export function isActive(client: Client): boolean {
+export function isActive(client: Pick<Client, 'agentStatus' | 'organizationStatus'>): boolean {
   return client.agentStatus === 'active' && client.organizationStatus === 'active';
 }
 
