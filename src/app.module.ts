@@ -5,6 +5,7 @@ import { AgentsModule } from './agents/agents.module.js';
 import { AuditModule } from './audit/audit.module.js';
 import { OperatorModule } from './operator/operator.module.js';
 import { ClientAuthenticationGuard } from './credentials/client-authentication.guard.js';
+import { EvidenceModule } from './evidence/evidence.module.js';
 import { CredentialsModule } from './credentials/credentials.module.js';
 import { FederationModule } from './federation/federation.module.js';
 import { KeysModule } from './keys/keys.module.js';
@@ -45,6 +46,7 @@ export class AppModule {
         HttpModule,
         AuditModule,
         KeysModule,
+        EvidenceModule,
         OrganizationsModule,
         ResourcesModule,
         AgentsModule,

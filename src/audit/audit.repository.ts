@@ -2,27 +2,46 @@ import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import { StatementPool } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import type { ChainedEvent, RenderedEvent } from '../platform/kernel/canonical-event.js';
 import { AuditEventEntity } from './audit-event.entity.js';
-import type { ChainedEvent, RenderedEvent } from './canonical-event.js';
-
-/** What a search of the log may be narrowed by. */
-export interface AuditFilter {
-  readonly agentId?: string;
-  readonly action?: string;
-  readonly outcome?: string;
-  /** The first instant that counts. */
-  readonly from?: string;
-  /** The first instant that no longer counts. */
-  readonly to?: string;
-}
+import { searchStatement, type AuditFilter, type SequenceBounds } from './audit-search.js';
 
 /** The head of a chain. */
 export interface ChainHead {
   readonly sequence: number;
   readonly hash: string;
-  /** The first event that stands outside the chain, after its head or before 1, where there is one: nobody appended it. */
-  readonly stray?: number;
 }
+
+/** What links an event into its chain. */
+export interface ChainLink {
+  readonly sequence: number;
+  readonly previousHash: Buffer;
+  readonly hash: Buffer;
+  readonly occurredAt: Date;
+}
+
+interface EventRow {
+  organization_id: string;
+  sequence: string;
+  event_id: string;
+  action: string;
+  outcome: string;
+  actor: string | null;
+  target_type: string;
+  target_id: string;
+  ip: string | null;
+  user_agent: string | null;
+  details: unknown;
+  occurred_at: Date;
+  previous_hash: Buffer;
+  hash: Buffer;
+}
+
+const EVENT_COLUMNS = `organization_id, sequence, event_id, action, outcome, actor, target_type, target_id, ip, user_agent,
+  details, occurred_at, previous_hash, hash`;
+
+/** Events that may wait for the tree; with more of them a search by time looks at all. */
+const MAX_TAIL = 5000;
 
 const APPEND = {
   name: 'append_audit_events',
@@ -57,24 +76,36 @@ export class AuditRepository {
     before: string | undefined,
     limit: number,
   ): Promise<ChainedEvent[]> {
-    const query = this.unitOfWork.reader
-      .createQueryBuilder(AuditEventEntity, 'event')
-      .where('event.organization_id = :organizationId', { organizationId })
-      .orderBy('event.sequence', 'DESC')
-      .limit(limit);
-    if (before !== undefined) query.andWhere('event.sequence < :before', { before });
-    if (filter.agentId !== undefined) {
-      query.andWhere(
-        `(event.actor = :agentId OR (event.target_type = 'agent' AND event.target_id = :agentId::text)
-          OR event.details ->> 'agentId' = :agentId::text)`,
-        { agentId: filter.agentId },
-      );
-    }
-    if (filter.action !== undefined) query.andWhere('event.action = :action', { action: filter.action });
-    if (filter.outcome !== undefined) query.andWhere('event.outcome = :outcome', { outcome: filter.outcome });
-    if (filter.from !== undefined) query.andWhere('event.occurred_at >= :from', { from: new Date(filter.from) });
-    if (filter.to !== undefined) query.andWhere('event.occurred_at < :to', { to: new Date(filter.to) });
-    return (await query.getMany()).map(toChainedEvent);
+    const bounds = await this.boundsOf(organizationId, filter);
+    const { text, values } = searchStatement(EVENT_COLUMNS, organizationId, filter, bounds, before, limit);
+    return (await this.unitOfWork.reader.query<EventRow[]>(text, [...values])).map(rowToEvent);
+  }
+
+  /**
+   * Between which sequences events of the instants asked for can stand. The audit tree knows of each 256 events when they
+   * occurred; of those that it has not taken in yet, the last are looked at.
+   */
+  private async boundsOf(organizationId: string, { from, to }: AuditFilter): Promise<SequenceBounds> {
+    if (from === undefined && to === undefined) return { first: null, last: null };
+    const rows = await this.unitOfWork.reader.query<{ first: string | null; last: string | null }[]>(
+      `WITH tree AS MATERIALIZED (SELECT size FROM audit_trees WHERE organization_id = $1),
+        tail AS MATERIALIZED (
+          SELECT count(*) AS events, min(t.occurred_at) AS oldest_at FROM (
+            SELECT e.occurred_at FROM audit_events e WHERE e.organization_id = $1 AND e.sequence > (SELECT size FROM tree)
+              ORDER BY e.sequence LIMIT ${MAX_TAIL}) t)
+        SELECT
+          CASE WHEN $2::timestamptz IS NULL THEN NULL ELSE coalesce((
+            SELECT t.tile * 256 + 1 FROM audit_tree_tiles t WHERE t.organization_id = $1 AND t.level = 0
+              AND t.newest_at >= $2::timestamptz ORDER BY t.tile LIMIT 1), tree.size + 1) END AS first,
+          CASE WHEN $3::timestamptz IS NULL OR tail.events = ${MAX_TAIL} OR tail.oldest_at < $3::timestamptz THEN NULL
+            ELSE coalesce((
+              SELECT t.tile * 256 + 256 FROM audit_tree_tiles t WHERE t.organization_id = $1 AND t.level = 0
+                AND t.oldest_at < $3::timestamptz ORDER BY t.tile DESC LIMIT 1), 0) END AS last
+        FROM tree CROSS JOIN tail`,
+      [organizationId, from === undefined ? null : new Date(from), to === undefined ? null : new Date(to)],
+    );
+    const bound = (value: string | null | undefined) => (value === null || value === undefined ? null : Number(value));
+    return { first: bound(rows[0]?.first), last: bound(rows[0]?.last) };
   }
 
   /** One event, or null. */
@@ -85,19 +116,44 @@ export class AuditRepository {
 
   /** The organization whose chain has the event, for the operator; null where there is none. */
   async organizationOf(eventId: string): Promise<string | null> {
-    const entity = await this.unitOfWork.reader.findOneBy(AuditEventEntity, { eventId });
-    return entity?.organizationId ?? null;
+    // One look into the index an organization; without the organization no index leads to the event.
+    const rows = await this.unitOfWork.reader.query<{ organization_id: string }[]>(
+      `SELECT o.organization_id FROM organizations o CROSS JOIN LATERAL (
+          SELECT 1 FROM audit_events e WHERE e.organization_id = o.organization_id AND e.event_id = $1 LIMIT 1) found
+        LIMIT 1`,
+      [eventId],
+    );
+    return rows[0]?.organization_id ?? null;
   }
 
   /** Up to `limit` events from `sequence` on, oldest first. */
   async readForward(organizationId: string, sequence: number, limit: number): Promise<ChainedEvent[]> {
-    const entities = await this.unitOfWork.reader
-      .createQueryBuilder(AuditEventEntity, 'event')
-      .where('event.organization_id = :organizationId AND event.sequence >= :sequence', { organizationId, sequence })
-      .orderBy('event.sequence', 'ASC')
-      .limit(limit)
-      .getMany();
-    return entities.map(toChainedEvent);
+    const rows = await this.unitOfWork.reader.query<EventRow[]>(
+      `SELECT ${EVENT_COLUMNS} FROM audit_events WHERE organization_id = $1 AND sequence >= $2
+        ORDER BY sequence LIMIT $3`,
+      [organizationId, sequence, limit],
+    );
+    return rows.map(rowToEvent);
+  }
+
+  /** What links up to `limit` events from `sequence` on, oldest first. */
+  async readLinks(
+    reader: EntityManager,
+    organizationId: string,
+    sequence: number,
+    limit: number,
+  ): Promise<ChainLink[]> {
+    const rows = await reader.query<{ sequence: string; previous_hash: Buffer; hash: Buffer; occurred_at: Date }[]>(
+      `SELECT sequence, previous_hash, hash, occurred_at FROM audit_events WHERE organization_id = $1 AND sequence >= $2
+        ORDER BY sequence LIMIT $3`,
+      [organizationId, sequence, limit],
+    );
+    return rows.map((row) => ({
+      sequence: Number(row.sequence),
+      previousHash: row.previous_hash,
+      hash: row.hash,
+      occurredAt: row.occurred_at,
+    }));
   }
 
   /**
@@ -128,18 +184,12 @@ export class AuditRepository {
 
   /** The head of the chain as its ledger has it. */
   async head(organizationId: string, reader: EntityManager = this.unitOfWork.reader): Promise<ChainHead | null> {
-    // One statement, so that head and events are of the same instant.
-    const rows = await reader.query<{ sequence: string; head_hash: Buffer; stray: string | null }[]>(
-      `SELECT l.sequence, l.head_hash, least(
-          (SELECT min(e.sequence) FROM audit_events e WHERE e.organization_id = $1 AND e.sequence < 1),
-          (SELECT min(e.sequence) FROM audit_events e WHERE e.organization_id = $1 AND e.sequence > l.sequence)) AS stray
-        FROM organization_ledgers l WHERE l.organization_id = $1`,
+    const rows = await reader.query<{ sequence: string; head_hash: Buffer }[]>(
+      'SELECT sequence, head_hash FROM organization_ledgers WHERE organization_id = $1',
       [organizationId],
     );
     const row = rows[0];
-    if (row === undefined) return null;
-    const stray = row.stray === null ? {} : { stray: Number(row.stray) };
-    return { sequence: Number(row.sequence), hash: row.head_hash.toString('hex'), ...stray };
+    return row === undefined ? null : { sequence: Number(row.sequence), hash: row.head_hash.toString('hex') };
   }
 }
 
@@ -164,6 +214,24 @@ export function auditColumns(events: readonly RenderedEvent[]): unknown[][] {
     events.map(({ details }) => details),
     events.map(({ occurredAt }) => occurredAt),
   ];
+}
+
+function rowToEvent(row: EventRow): ChainedEvent {
+  return {
+    eventId: row.event_id,
+    sequence: Number(row.sequence),
+    organizationId: row.organization_id,
+    action: row.action,
+    outcome: row.outcome,
+    actor: row.actor,
+    target: { type: row.target_type, id: row.target_id },
+    ip: row.ip,
+    userAgent: row.user_agent,
+    details: row.details,
+    occurredAt: row.occurred_at.toISOString(),
+    previousHash: row.previous_hash.toString('hex'),
+    hash: row.hash.toString('hex'),
+  };
 }
 
 function toChainedEvent(entity: AuditEventEntity): ChainedEvent {

@@ -5,21 +5,22 @@ import { GroupCommit } from '../platform/database/group-commit.js';
 import { Metrics } from '../platform/http/metrics.js';
 import { pageOf, type Page } from '../platform/http/page.js';
 import type { NewAuditEvent } from '../platform/kernel/audit-event.js';
+import { genesisHash, renderEvent, type ChainedEvent, type RenderedEvent } from '../platform/kernel/canonical-event.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { decodeCursor, encodeCursor } from '../platform/kernel/cursor.js';
 import { isOperator, type Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
 import { isUuid } from '../platform/kernel/uuid.js';
-import { AuditRepository, auditColumns, type AuditFilter } from './audit.repository.js';
-import { genesisHash, renderEvent, type ChainedEvent, type RenderedEvent } from './canonical-event.js';
-import { verifyChain, type ChainVerdict } from './chain-verifier.js';
+import type { AuditFilter } from './audit-search.js';
+import { AuditRepository, auditColumns, type ChainHead, type ChainLink } from './audit.repository.js';
+
+export type { ChainedEvent } from '../platform/kernel/canonical-event.js';
+export type { ChainHead, ChainLink } from './audit.repository.js';
 
 /** How much of a chain one statement looks through. */
 const FOLLOW_WINDOW = 10_000;
 
 const RECORD_LIMITS = { maxQueue: 2000, maxBatch: 200 };
-
-export type { ChainedEvent } from './canonical-event.js';
 
 /** The hash-chained log of what happened. Knows none of its readers. */
 @Injectable()
@@ -50,8 +51,17 @@ export class AuditService implements OnApplicationShutdown {
     await this.repository.append(transaction, [this.render(event)]);
   }
 
+  /** Appends events of several organizations in one transaction, in the order given within each. */
+  async appendAll(transaction: EntityManager, events: readonly NewAuditEvent[]): Promise<void> {
+    await this.repository.append(
+      transaction,
+      events.map((event) => this.render(event)),
+    );
+  }
+
   /**
-   * Appends an event that goes with no other write (a refusal), in a group commit.
+   * Appends an event that goes with no other write, in a group commit. Refusals of clients go by way of the refusal
+   * service, which bounds them.
    *
    * @returns after COMMIT
    */
@@ -59,10 +69,18 @@ export class AuditService implements OnApplicationShutdown {
     await this.recording.commit(this.render(event));
   }
 
-  /** Gives an event its id and instant and renders it for the chain, for writers that append in SQL of their own. */
-  render(event: NewAuditEvent): RenderedEvent {
-    const nowMs = this.clock.nowMs();
-    return renderEvent(event, uuidv7({ msecs: nowMs }), new Date(nowMs).toISOString());
+  /** An id for an event, in the order of time: ids that are written together stand together in the index. */
+  newEventId(): string {
+    return uuidv7({ msecs: this.clock.nowMs() });
+  }
+
+  /**
+   * Gives an event its instant and renders it for the chain, for writers that append in SQL of their own.
+   *
+   * @param eventId its id; made unless given
+   */
+  render(event: NewAuditEvent, eventId = this.newEventId()): RenderedEvent {
+    return renderEvent(event, eventId, this.clock.now().toISOString());
   }
 
   /** The parameters of `append_audit_events` for rendered events: an array a column. */
@@ -108,18 +126,24 @@ export class AuditService implements OnApplicationShutdown {
   }
 
   /**
-   * Verifies an organization's chain, or a part of it, as it was when the call began.
+   * The head of an organization's chain, as its ledger names it.
    *
-   * @param fromSequence the first event to check; 1 unless given
-   * @param toSequence the last; the chain's head unless given, and never beyond it
+   * @throws Problem `not_found` where there is no such organization
    */
-  async verify(organizationId: string, fromSequence = 1, toSequence = Number.MAX_SAFE_INTEGER): Promise<ChainVerdict> {
-    const head = await this.repository.head(organizationId);
+  async head(organizationId: string, reader?: EntityManager): Promise<ChainHead> {
+    const head = await this.repository.head(organizationId, reader);
     if (head === null) throw problems.notFound;
-    const last = Math.min(toSequence, head.sequence);
-    return verifyChain(organizationId, head, fromSequence, last, (sequence, limit) =>
-      this.repository.readForward(organizationId, sequence, limit),
-    );
+    return head;
+  }
+
+  /** Up to `limit` events from `sequence` on, oldest first. */
+  readForward(organizationId: string, sequence: number, limit: number): Promise<ChainedEvent[]> {
+    return this.repository.readForward(organizationId, sequence, limit);
+  }
+
+  /** What links up to `limit` events from `sequence` on, oldest first. */
+  readLinks(reader: EntityManager, organizationId: string, sequence: number, limit: number): Promise<ChainLink[]> {
+    return this.repository.readLinks(reader, organizationId, sequence, limit);
   }
 
   /**

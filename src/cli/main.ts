@@ -32,10 +32,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   'keys:list': {
     summary: 'List the signing keys and their phases.',
     run: withApp(async (app) => {
-      for (const { kid, algorithm, phase, createdAt } of await app.get(KeysService).list()) {
-        say([kid, algorithm, phase, createdAt.toISOString()].join('\t'));
+      for (const { kid, purpose, algorithm, phase, createdAt } of await app.get(KeysService).list()) {
+        say([kid, purpose, algorithm, phase, createdAt.toISOString()].join('\t'));
       }
     }),
+  },
+  'keys:rotate-audit': {
+    summary: 'Make a new key for audit checkpoints; the old one stays in the JWKS, so that its checkpoints verify.',
+    run: withApp(async (app) => say(await app.get(KeysService).rotateAuditKey())),
   },
 };
 
@@ -44,7 +48,7 @@ const [asked = ''] = positionals;
 const command = Object.hasOwn(COMMANDS, asked) ? COMMANDS[asked] : undefined;
 if (command === undefined || positionals.length > 1 || Object.keys(values).length > 0) {
   console.error('Usage: npm run cli -- <command>\n');
-  for (const [name, { summary }] of Object.entries(COMMANDS)) console.error(`  ${name.padEnd(16)}${summary}`);
+  for (const [name, { summary }] of Object.entries(COMMANDS)) console.error(`  ${name.padEnd(20)}${summary}`);
   process.exit(64);
 }
 process.exit(await runCommand(command));

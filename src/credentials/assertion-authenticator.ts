@@ -1,5 +1,5 @@
 import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
-import { AuditService } from '../audit/audit.service.js';
+import { RefusalsService } from '../audit/refusals.service.js';
 import { AssertionsService, type AssertionFault } from '../federation/assertions.service.js';
 import { Config } from '../platform/config/config.js';
 import { LookupCoalescer } from '../platform/database/lookup-coalescer.js';
@@ -7,6 +7,7 @@ import { Metrics, type ClientAuthenticationMethod } from '../platform/http/metri
 import { parseAssertion, timeFault, type JwtAssertion } from '../platform/jws/jwt-assertion.js';
 import { fits, isSignedBy } from '../platform/jws/public-key.js';
 import { RememberedKeys } from '../platform/jws/remembered-keys.js';
+import type { NewAuditEvent } from '../platform/kernel/audit-event.js';
 import { isActive, type Client } from '../platform/kernel/client.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { oauthErrors, type OAuthError } from '../platform/kernel/oauth-error.js';
@@ -71,7 +72,7 @@ export class AssertionAuthenticator implements OnApplicationShutdown {
     private readonly assertions: AssertionsService,
     private readonly used: UsedAssertions,
     private readonly lastUse: LastUse,
-    private readonly audit: AuditService,
+    private readonly refusals: RefusalsService,
     private readonly clock: Clock,
     private readonly metrics: Metrics,
     config: Config,
@@ -194,7 +195,7 @@ export class AssertionAuthenticator implements OnApplicationShutdown {
     cause: FailureCause,
     origin: RequestOrigin,
   ): Promise<OAuthError> {
-    await this.audit.record({
+    const event: NewAuditEvent = {
       organizationId,
       action: 'token.refused',
       outcome: 'failure',
@@ -202,7 +203,8 @@ export class AssertionAuthenticator implements OnApplicationShutdown {
       target: { type: 'agent', id: agentId },
       origin,
       details: { reason: 'invalid_client', cause, method },
-    });
+    };
+    await this.refusals.record(event, `invalid_client ${cause}`);
     return this.refusal(method, cause);
   }
 

@@ -1,8 +1,9 @@
 import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
-import { AuditService } from '../audit/audit.service.js';
+import { RefusalsService } from '../audit/refusals.service.js';
 import { LookupCoalescer } from '../platform/database/lookup-coalescer.js';
 import { Metrics, type ClientAuthenticationMethod } from '../platform/http/metrics.js';
 import { Clock } from '../platform/kernel/clock.js';
+import type { NewAuditEvent } from '../platform/kernel/audit-event.js';
 import type { Client } from '../platform/kernel/client.js';
 import { oauthErrors, type OAuthError } from '../platform/kernel/oauth-error.js';
 import type { RequestOrigin } from '../platform/kernel/principal.js';
@@ -36,7 +37,7 @@ export class ClientAuthenticator implements OnApplicationShutdown {
     repository: CredentialsRepository,
     private readonly hasher: SecretHasher,
     private readonly lastUse: LastUse,
-    private readonly audit: AuditService,
+    private readonly refusals: RefusalsService,
     private readonly clock: Clock,
     private readonly metrics: Metrics,
   ) {
@@ -98,7 +99,7 @@ export class ClientAuthenticator implements OnApplicationShutdown {
     cause: FailureCause,
   ): Promise<OAuthError> {
     const credential = match?.credential;
-    await this.audit.record({
+    const event: NewAuditEvent = {
       organizationId: known.organizationId,
       action: 'token.refused',
       outcome: 'failure',
@@ -111,7 +112,8 @@ export class ClientAuthenticator implements OnApplicationShutdown {
         method: attempt.method,
         ...(credential ? { credentialId: credential.credentialId } : {}),
       },
-    });
+    };
+    await this.refusals.record(event, `invalid_client ${cause}`);
     return this.refusal(attempt, cause);
   }
 

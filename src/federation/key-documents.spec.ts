@@ -15,10 +15,10 @@ describe('the documents of a partner behind a name', () => {
   let documents: KeyDocuments;
 
   beforeAll(async () => {
-    jest.spyOn(dns.Resolver.prototype, 'resolve4').mockImplementation((() => {
+    jest.spyOn(dns.Resolver.prototype, 'resolve4').mockImplementation(() => {
       return Promise.resolve(answers.shift() ?? []);
-    }));
-    jest.spyOn(dns.Resolver.prototype, 'resolve6').mockImplementation((() => Promise.resolve([])));
+    });
+    jest.spyOn(dns.Resolver.prototype, 'resolve6').mockImplementation(() => Promise.resolve([]));
     server = createServer((_request, response) => {
       calls += 1;
       response.setHeader('connection', 'close');

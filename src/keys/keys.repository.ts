@@ -16,12 +16,13 @@ export class KeysRepository {
     await transaction.query('SELECT pg_advisory_xact_lock($1)', [KEYS_LOCK]);
   }
 
-  /** All keys that relying parties may still need, oldest first. */
+  /** All keys that relying parties may still need, those of access tokens first, oldest first. */
   published(reader: EntityManager = this.unitOfWork.reader): Promise<SigningKeyEntity[]> {
     return reader
       .createQueryBuilder(SigningKeyEntity, 'key')
       .where("key.phase <> 'revoked'")
-      .orderBy('key.created_at', 'ASC')
+      .orderBy('key.purpose', 'ASC')
+      .addOrderBy('key.created_at', 'ASC')
       .addOrderBy('key.kid', 'ASC')
       .getMany();
   }

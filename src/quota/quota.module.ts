@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
 import { AgentsModule } from '../agents/agents.module.js';
+import { EvidenceModule } from '../evidence/evidence.module.js';
 import { OrganizationsModule } from '../organizations/organizations.module.js';
 import { QuotaController } from './quota.controller.js';
 import { QuotaRepository } from './quota.repository.js';
@@ -10,7 +11,7 @@ import { UsageService } from './usage.service.js';
 
 /** Limits and usage of organizations. */
 @Module({
-  imports: [OrganizationsModule, AgentsModule],
+  imports: [EvidenceModule, OrganizationsModule, AgentsModule],
   controllers: [QuotaController, UsageController],
   providers: [QuotaService, QuotaRepository, UsageService, UsageRepository],
   exports: [QuotaService],

@@ -22,7 +22,10 @@ const CHUNK = 100_000;
 export class UsageRepository {
   constructor(private readonly unitOfWork: UnitOfWork) {}
 
-  /** Counts what the chain has beyond the cursor, a chunk a transaction. */
+  /**
+   * Counts what the chain has beyond the cursor, a chunk a transaction. An event that counts refusals `since` an instant
+   * belongs to the day of that instant: the log begins to count anew with each day.
+   */
   async catchUp(organizationId: string): Promise<void> {
     const [ledger] = await this.unitOfWork.reader.query<{ sequence: string }[]>(
       'SELECT sequence FROM organization_ledgers WHERE organization_id = $1',
@@ -61,7 +64,8 @@ export class UsageRepository {
     const to = Math.min(from + CHUNK, head);
     await transaction.query(
       `INSERT INTO organization_usage (organization_id, day, kind, count)
-        SELECT e.organization_id, (e.occurred_at AT TIME ZONE 'UTC')::date,
+        SELECT e.organization_id,
+            (coalesce((e.details ->> 'since')::timestamptz, e.occurred_at) AT TIME ZONE 'UTC')::date,
             CASE e.action WHEN 'token.issued' THEN 'issued' ELSE 'refused:' || (e.details ->> 'reason') END,
             sum(coalesce((e.details ->> 'count')::bigint, 1))
           FROM audit_events e

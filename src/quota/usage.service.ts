@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { AgentsService } from '../agents/agents.service.js';
+import { RetentionService } from '../evidence/retention.service.js';
 import { OrganizationsService } from '../organizations/organizations.service.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { problems } from '../platform/kernel/problem.js';
@@ -26,7 +27,14 @@ export class UsageService {
     private readonly organizations: OrganizationsService,
     private readonly agents: AgentsService,
     private readonly clock: Clock,
-  ) {}
+    retention: RetentionService,
+  ) {
+    // Usage is counted when it is read: what is not counted yet is counted before retention removes it.
+    retention.register(async (organizationId, through) => {
+      await this.repository.catchUp(organizationId);
+      return through;
+    });
+  }
 
   /**
    * Usage up to the events that are committed when it is called.

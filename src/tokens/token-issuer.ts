@@ -1,5 +1,4 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
-import { randomUUID } from 'node:crypto';
 import { AuditService } from '../audit/audit.service.js';
 import { Config } from '../platform/config/config.js';
 import { GroupCommit } from '../platform/database/group-commit.js';
@@ -67,7 +66,7 @@ export class TokenIssuer implements OnApplicationShutdown {
     const [token, outcome] = await Promise.all([
       this.signer.sign(claims),
       this.commits.commit({
-        event: this.audit.render(issuanceEvent(client, claims, origin)),
+        event: this.audit.render(issuanceEvent(client, claims, origin), claims.jti),
         credentialId: client.credentialId,
         generation: client.generation,
         month: monthOf(now),
@@ -87,7 +86,8 @@ export class TokenIssuer implements OnApplicationShutdown {
       sub: client.agentId,
       client_id: client.agentId,
       scope: grant.scopes.join(' '),
-      jti: randomUUID(),
+      // The id of the event that tells of it, so that the log is searched by the index that it has.
+      jti: this.audit.newEventId(),
       iat,
       exp: iat + expiresIn,
       iss: this.config.tokens.issuer,

@@ -1,10 +1,12 @@
 import { Injectable } from '@nestjs/common';
 import { AuditService } from '../audit/audit.service.js';
+import { RefusalsService } from '../audit/refusals.service.js';
 import { lockOrganizationFor } from '../platform/database/organization-lock.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { Config } from '../platform/config/config.js';
 import { Metrics, type TokenRefusalReason } from '../platform/http/metrics.js';
 import type { OAuthForm } from '../platform/http/oauth-form.js';
+import type { NewAuditEvent } from '../platform/kernel/audit-event.js';
 import type { Client } from '../platform/kernel/client.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { nextMonth } from '../platform/kernel/month.js';
@@ -32,6 +34,7 @@ export class TokensService {
     private readonly repository: TokensRepository,
     private readonly resources: ResourcesService,
     private readonly audit: AuditService,
+    private readonly refusals: RefusalsService,
     private readonly unitOfWork: UnitOfWork,
     private readonly clock: Clock,
     private readonly config: Config,
@@ -175,7 +178,7 @@ export class TokensService {
     error: OAuthError,
     origin: RequestOrigin,
   ): Promise<never> {
-    await this.audit.record({
+    const refusal: NewAuditEvent = {
       organizationId: client.organizationId,
       action: 'token.refused',
       outcome: 'failure',
@@ -183,7 +186,8 @@ export class TokensService {
       target: { type: 'agent', id: client.agentId },
       origin,
       details: { reason, credentialId: client.credentialId },
-    });
+    };
+    await this.refusals.record(refusal, reason);
     this.metrics.tokenRefused(reason);
     throw error.withPrivateDetail(reason);
   }

@@ -3,7 +3,9 @@ import { Interval } from '@nestjs/schedule';
 import { DELIVERY_SLOTS, deliverySlotOf } from '../platform/database/delivery-slots.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { Clock } from '../platform/kernel/clock.js';
+import { RetentionService } from '../evidence/retention.service.js';
 import { DeliveriesRepository } from './deliveries.repository.js';
+import { LanesRepository } from './lanes.repository.js';
 
 const DAY_MS = 86_400_000;
 /** How long the history is kept, in days. */
@@ -14,7 +16,10 @@ const SWEEP_EVERY_MS = 60_000;
 const SWEPT_WEBHOOKS = 20;
 const SWEPT_DELIVERIES = 5000;
 
-/** Drops the history a day at a time, and sweeps the queue after subscriptions that have ended. */
+/**
+ * Drops the history a day at a time, sweeps the queue after subscriptions that have ended, and holds the retention of the
+ * audit log back where an active subscription has not come so far yet.
+ */
 @Injectable()
 export class DeliveryRetention {
   private readonly logger = new Logger(DeliveryRetention.name);
@@ -23,7 +28,11 @@ export class DeliveryRetention {
     private readonly repository: DeliveriesRepository,
     private readonly unitOfWork: UnitOfWork,
     private readonly clock: Clock,
-  ) {}
+    lanes: LanesRepository,
+    retention: RetentionService,
+  ) {
+    retention.register((organizationId, through) => lanes.passedThrough(organizationId, through));
+  }
 
   /** Empties the partitions of days that have passed. Any number of replicas may do so at once. */
   @Interval(EMPTY_EVERY_MS)

@@ -74,6 +74,10 @@ const RECORD_ATTEMPT = {
   text: 'SELECT record_webhook_attempt($1, $2, $3, $4, $5::smallint, $6, $7, $8::jsonb, $9, $10) AS recorded',
 };
 const RELEASE = { name: 'release_webhook_lane', text: 'SELECT release_webhook_lane($1, $2, $3, $4)' };
+const PASSED = {
+  name: 'passed_webhook_lanes',
+  text: `SELECT least(min(sequence), $2::bigint) AS passed FROM webhook_lanes WHERE organization_id = $1 AND active`,
+};
 const DUE = {
   name: 'due_webhook_deliveries',
   text: `SELECT slot, delivery_id, event_id, body, failures FROM webhook_queue
@@ -199,6 +203,13 @@ export class LanesRepository {
   async release(owner: string, lane: LeasedLane, sequence: number): Promise<void> {
     const values = [lane.organizationId, lane.webhookId, owner, sequence];
     await this.bounded(() => this.statements.query(RELEASE, values));
+  }
+
+  /** How far every active subscription of an organization is done with its chain, at most `through`. */
+  async passedThrough(organizationId: string, through: number): Promise<number> {
+    const values = [organizationId, through];
+    const [row] = await this.bounded(() => this.statements.query<{ passed: string }>(PASSED, values));
+    return Number(row?.passed ?? 0);
   }
 
   private async recorded(statement: typeof RECORD_EVENTS, values: readonly unknown[]): Promise<boolean> {

@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { AuditModule } from '../audit/audit.module.js';
+import { EvidenceModule } from '../evidence/evidence.module.js';
 import { OrganizationsModule } from '../organizations/organizations.module.js';
 import { HttpModule } from '../platform/http/http.module.js';
 import { DeliveriesController } from './deliveries.controller.js';
@@ -21,7 +22,13 @@ import { WebhooksService } from './webhooks.service.js';
 
 /** Sends the events of the audit chain to the receivers that organizations name. */
 @Module({
-  imports: [TypeOrmModule.forFeature([WebhookEntity, DeliveryEntity]), HttpModule, AuditModule, OrganizationsModule],
+  imports: [
+    TypeOrmModule.forFeature([WebhookEntity, DeliveryEntity]),
+    HttpModule,
+    AuditModule,
+    EvidenceModule,
+    OrganizationsModule,
+  ],
   controllers: [WebhooksController, DeliveriesController],
   providers: [
     WebhooksService,

@@ -116,18 +116,23 @@ async function main() {
     for (let index = 0; index < SUBSCRIPTIONS; index += 1) {
       const url = `http://127.0.0.1:${receiverPort}/${index}`;
       const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}` };
-      const body = JSON.stringify({ url, events: ['token.refused'] });
+      const body = JSON.stringify({ url, events: ['agent.tokens_revoked'] });
       const { status } = await fetch(`${base}/webhooks`, { method: 'POST', headers, body });
       if (status !== 201) throw new Error(`no subscription: ${status}`);
     }
-    const agent = new Agent({ keepAlive: true, maxSockets: 16 });
+    const created = await fetch(`${base}/agents`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      body: JSON.stringify({ name: 'acted upon' }),
+    });
+    const { agentId } = await created.json();
     const rounds = [];
     // With and without deliveries in turn, so that whatever else the machine does falls on both.
     for (let round = 1; round <= ROUNDS; round += 1) {
       const cpuFirst = cpuSeconds(data, [service.pid, load.pid, receiver.pid]);
       const quiet = await rate(load, MEASURE_MS);
       const quietCpu = cpuSeconds(data, [service.pid, load.pid, receiver.pid]) - cpuFirst;
-      await makeEvents(base, form, agent, EVENTS / ROUNDS);
+      await makeEvents(base, token, agentId, EVENTS / ROUNDS);
       const cpuThen = cpuSeconds(data, [service.pid, load.pid, receiver.pid]);
       const { count: had } = await ask(receiver);
       const started = performance.now();
@@ -168,14 +173,16 @@ async function main() {
   }
 }
 
-/** Refused token requests: each is one event. */
-async function makeEvents(base, form, agent, count) {
+/** Acts on an agent that nobody uses: each is one event. */
+async function makeEvents(base, token, agentId, count) {
+  const headers = { authorization: `Bearer ${token}` };
   let left = count;
   const worker = async () => {
     while (left > 0) {
       left -= 1;
       // On a machine that does other things too the service may be overloaded for a moment.
-      while ((await post(`${base}/token`, `${form}&scope=not-mine`, agent)) === 503) await delay(100);
+      while ((await fetch(`${base}/agents/${agentId}/revoke-tokens`, { method: 'POST', headers })).status === 503)
+        await delay(100);
     }
   };
   await Promise.all(Array.from({ length: 16 }, worker));

@@ -112,7 +112,8 @@ describe('RFC 8414, authorization server metadata', () => {
   );
 
   it('§2 names a jwks_uri and a service_documentation that exist', async () => {
-    expect((await service.api.send('GET', pathOf('jwks_uri'))).body['keys']).toHaveLength(1);
+    const keys = (await service.api.send('GET', pathOf('jwks_uri'))).body['keys'] as { purpose?: string }[];
+    expect(keys.map(({ purpose }) => purpose)).toEqual([undefined, 'audit']);
     const documentation = await service.api.send('GET', pathOf('service_documentation'));
     expect([documentation.status, documentation.headers.get('content-type')]).toEqual([
       200,

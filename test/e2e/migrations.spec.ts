@@ -7,7 +7,7 @@ import { DELIVERY_SLOTS, deliverySlotTable } from '../../src/platform/database/d
 import { migrate } from '../../src/platform/database/migrate.js';
 import { MIGRATIONS } from '../../src/platform/database/migration-list.js';
 import { Federation1764000040000 } from '../../src/platform/database/migrations/1764000040000-federation.js';
-import { lockWaiters } from '../faults/conditions.js';
+import { until } from '../faults/conditions.js';
 import { cleanUpProcesses, environmentOf, runCommand } from '../support/service-process.js';
 import { addOrganization } from '../support/organization.js';
 import { startTestApp } from '../support/test-app.js';
@@ -144,7 +144,13 @@ describe('migrating', () => {
       'SELECT pg_backend_pid() AS pid, pg_advisory_lock(7301100101)::text',
     );
     const waiting = migrate(database.owningUrl, database.servingUrl);
-    await lockWaiters(database, 'pg_advisory_lock');
+    // It asks for the lock, is refused, and asks again.
+    await until('a run that wants the lock', async () => {
+      const asking = await database.query(
+        `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_try_advisory_lock%'`,
+      );
+      return asking.length > 0;
+    });
     await database.query('SELECT pg_terminate_backend($1)', [rows[0]?.pid]);
     expect(await waiting).toEqual(NAMES);
   });

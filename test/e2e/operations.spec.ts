@@ -258,12 +258,14 @@ describe('metrics', () => {
   });
 
   it('tell the size and the duration of flushes, and the depth of each queue', async () => {
+    // Not refused before: what is refused again within a minute is only counted.
+    const another = await service.api.agent(operator);
     const by = await moved(async () => {
       await service.api.token(agent);
       await service.api.call('GET', '/agents', operator);
-      await service.api.requestToken({ ...agent, clientSecret: 'x' });
+      await service.api.requestToken({ ...another, clientSecret: 'x' });
     });
-    for (const queue of ['tokens', 'clients', 'token_states', 'audit']) {
+    for (const queue of ['tokens', 'clients', 'token_states', 'refusals']) {
       expect([queue, by(`agentidp_flush_size_count{queue="${queue}"}`) >= 1]).toEqual([queue, true]);
       expect([queue, by(`agentidp_flush_seconds_sum{queue="${queue}"}`) > 0]).toEqual([queue, true]);
       expect((await samples()).get(`agentidp_queue_depth{queue="${queue}"}`)).toBe(0);

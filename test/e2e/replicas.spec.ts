@@ -134,7 +134,8 @@ describe('two replicas on one database', () => {
     expect(statuses.filter((code) => code === 200)).toHaveLength(230);
     const after = await ledgerOf(database);
     expect(after.issued - before.issued).toBe(220);
-    expect(after.sequence - before.sequence).toBe(240);
+    // The refusals are of one agent and for one cause: the first is an event, the others are counted for a minute.
+    expect(after.sequence - before.sequence).toBe(240 - 9);
 
     const verdicts = await Promise.all([one, other].map(({ api }) => api.call('GET', '/audit/verify', operator)));
     for (const { body } of verdicts) {

@@ -60,7 +60,12 @@ describe('the statements of', () => {
 
   it('a token request that is refused are the lookup and its audit event', async () => {
     expect((await service.api.requestToken({ ...agent, clientSecret: 'wrong' })).status).toBe(401);
-    expect(statements).toEqual(['read_clients', 'append_audit_events']);
+    expect(statements).toEqual(['read_clients', 'record_refusals']);
+  });
+
+  it('a token request that is refused again within a minute are the lookup', async () => {
+    expect((await service.api.requestToken({ ...agent, clientSecret: 'wrong' })).status).toBe(401);
+    expect(statements).toEqual(['read_clients']);
   });
 
   it('a token request of an unknown client are one', async () => {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { AuditService } from '../../src/audit/audit.service.js';
+import { RefusalsService } from '../../src/audit/refusals.service.js';
 import { ClientAuthenticator } from '../../src/credentials/client-authenticator.js';
 import type { NewAuditEvent } from '../../src/platform/kernel/audit-event.js';
 import type { Client } from '../../src/platform/kernel/client.js';
@@ -180,13 +181,15 @@ describe('a flush of the token path', () => {
 
   it('answers 503 where the queue of refusals is full', async () => {
     const { app, api, database, operator } = service;
-    const audit = app.get(AuditService);
+    const refusals = app.get(RefusalsService);
     const client = await clientOf(service);
     const hold = await holdLedgers(database);
-    const first = audit.record(refusalOf(client, {}));
-    await lockWaiters(database, 'append_audit_events');
-    const pending = Array.from({ length: 2000 }, (_, index) => audit.record(refusalOf(client, { index })));
-    await queueDepth(service, 'audit', 2000);
+    const first = refusals.record(refusalOf(client, {}), 'first');
+    await lockWaiters(database, 'record_refusals');
+    const pending = Array.from({ length: 2000 }, (_, index) =>
+      refusals.record(refusalOf(client, { index }), `cause ${index}`),
+    );
+    await queueDepth(service, 'refusals', 2000);
     expectUnavailable(await api.requestToken({ ...operator, clientSecret: 'wrong' }));
     await hold.release();
     await Promise.all([first, ...pending]);

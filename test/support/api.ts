@@ -29,7 +29,7 @@ export class Api {
   async send<Body = Json>(method: string, path: string, init: RequestInit = {}): Promise<Answer<Body>> {
     const response = await fetch(this.url + path, { ...init, method });
     const text = await response.text();
-    const isJson = (response.headers.get('content-type') ?? '').includes('json');
+    const isJson = /\bjson\b/.test(response.headers.get('content-type') ?? '');
     return {
       status: response.status,
       headers: response.headers,

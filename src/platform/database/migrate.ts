@@ -1,9 +1,13 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type QueryRunner } from 'typeorm';
 import { dataSourceOptions } from './data-source-options.js';
 import { grantServingRole } from './serving-role.js';
 
 /** Held while migrations run, so that replicas that start together run them once. An arbitrary constant. */
 const MIGRATION_LOCK = 7_301_100_101;
+
+/** How often a replica that waits for the lock asks for it, in milliseconds. */
+const LOCK_POLL_MS = 100;
 
 /** The oldest PostgreSQL that the schema works on, as `server_version_num`. */
 const OLDEST_POSTGRES = 140_000;
@@ -29,7 +33,7 @@ export async function migrate(owningUrl: string, servingUrl: string): Promise<st
     const runner = dataSource.createQueryRunner();
     try {
       await requireSupportedServer(runner);
-      await runner.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK]);
+      await waitForLock(runner);
       const applied = await dataSource.runMigrations({ transaction: 'each' });
       await grantServingRole(runner, servingUrl);
       await runner.query('SELECT pg_advisory_unlock($1)', [MIGRATION_LOCK]);
@@ -39,6 +43,20 @@ export async function migrate(owningUrl: string, servingUrl: string): Promise<st
     }
   } finally {
     await dataSource.destroy();
+  }
+}
+
+/**
+ * Takes the lock of the migrations. Asks for it again and again instead of waiting in one statement: that would hold a
+ * snapshot, which an index that is built concurrently under the lock waits for, and both would wait for ever.
+ */
+async function waitForLock(runner: QueryRunner): Promise<void> {
+  for (;;) {
+    const [row] = await runner.manager.query<{ taken: boolean }[]>('SELECT pg_try_advisory_lock($1) AS taken', [
+      MIGRATION_LOCK,
+    ]);
+    if (row?.taken === true) return;
+    await delay(LOCK_POLL_MS);
   }
 }
 

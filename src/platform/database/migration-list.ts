@@ -3,6 +3,9 @@ import { AuditAppend1764000000001 } from './migrations/1764000000001-audit-appen
 import { TokenPath1764000000002 } from './migrations/1764000000002-token-path.js';
 import { ResourceServers1764000001000 } from './migrations/1764000001000-resource-servers.js';
 import { Webhooks1764000020000 } from './migrations/1764000020000-webhooks.js';
+import { EvidenceCheckpoints1764000030000 } from './migrations/1764000030000-evidence-checkpoints.js';
+import { AuditSearch1764000030001 } from './migrations/1764000030001-audit-search.js';
+import { AuditRefusals1764000030002 } from './migrations/1764000030002-audit-refusals.js';
 import { Federation1764000040000 } from './migrations/1764000040000-federation.js';
 
 /** Every migration, oldest first. A migration that has landed is never edited: the next one corrects it. */
@@ -12,5 +15,8 @@ export const MIGRATIONS = [
   TokenPath1764000000002,
   ResourceServers1764000001000,
   Webhooks1764000020000,
+  EvidenceCheckpoints1764000030000,
+  AuditSearch1764000030001,
+  AuditRefusals1764000030002,
   Federation1764000040000,
 ];

@@ -28,8 +28,16 @@ const TABLE_GRANTS: Readonly<Record<string, string>> = {
   webhook_deliveries: 'SELECT, INSERT, UPDATE',
   // The history is dropped a day at a time.
   ...Object.fromEntries(DELIVERY_SLOTS.map((slot) => [deliverySlotTable(slot), 'TRUNCATE'])),
+  audit_refusals: 'SELECT, INSERT, UPDATE, DELETE',
+  audit_checkpoints: 'SELECT, INSERT',
+  audit_tree_tiles: 'SELECT, INSERT, UPDATE (hashes, oldest_at, newest_at)',
+  // What retention has removed is written by its own function only.
+  audit_trees: 'SELECT, INSERT (organization_id), UPDATE (size, chain_hash, checkpoint_sequence, checkpoint_hash)',
   schema_migrations: 'SELECT',
 };
+
+/** What the serving role may do with the rights of the owning one. */
+const FUNCTION_GRANTS: readonly string[] = ['remove_audit_prefix(uuid, bigint, text, integer)'];
 
 /**
  * Grants the serving role what it needs and takes away what it no longer needs. Does nothing where the serving role is
@@ -49,6 +57,7 @@ export async function grantServingRole(runner: QueryRunner, servingUrl: string):
     await runner.query(`REVOKE ALL ON ${table} FROM ${quoted}`);
     await runner.query(`GRANT ${privileges} ON ${table} TO ${quoted}`);
   }
+  for (const signature of FUNCTION_GRANTS) await runner.query(`GRANT EXECUTE ON FUNCTION ${signature} TO ${quoted}`);
   await runner.query(`GRANT USAGE ON SCHEMA public TO ${quoted}`);
   await runner.commitTransaction();
 }

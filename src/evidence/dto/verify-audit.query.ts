@@ -1,6 +1,20 @@
-import { ApiPropertyOptional } from '@nestjs/swagger';
+import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
-import { IsInt, IsOptional, IsUUID, Max, Min } from 'class-validator';
+import { IsInt, IsOptional, IsString, IsUUID, Max, MaxLength, Min, MinLength } from 'class-validator';
+
+/** A checkpoint that the caller kept. */
+export class VerifyKeptBody {
+  @ApiProperty({ description: 'A checkpoint as it was given out: a compact JWS.' })
+  @IsString()
+  @MinLength(1)
+  @MaxLength(8192)
+  checkpoint!: string;
+
+  @ApiPropertyOptional({ format: 'uuid', description: 'Another organization; only for the operator.' })
+  @IsOptional()
+  @IsUUID()
+  organizationId?: string;
+}
 
 /** Which part of the chain to verify. */
 export class VerifyAuditQuery {

@@ -1,4 +1,5 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import { BREAK_REASONS } from '../chain-verdict.js';
 
 /** What the verification of a chain found. */
 export class ChainVerdictView {
@@ -20,6 +21,11 @@ export class ChainVerdictView {
   @ApiProperty({ type: Number, nullable: true, description: 'The first sequence that is missing or wrong.' })
   readonly brokenAt!: number | null;
 
-  @ApiPropertyOptional({ enum: ['event_missing', 'event_altered', 'link_broken', 'head_mismatch'] })
+  @ApiPropertyOptional({
+    enum: Object.keys(BREAK_REASONS),
+    description: Object.entries(BREAK_REASONS)
+      .map(([reason, meaning]) => `\`${reason}\`: ${meaning}`)
+      .join(' '),
+  })
   readonly reason?: string;
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import canonicalize from 'canonicalize';
 import fc from 'fast-check';
 import { createHash } from 'node:crypto';
-import type { AuditDetail, NewAuditEvent } from '../platform/kernel/audit-event.js';
+import type { AuditDetail, NewAuditEvent } from './audit-event.js';
 import { genesisHash, hashOf, renderEvent, type ChainedEvent, type RenderedEvent } from './canonical-event.js';
 
 const EVENT_ID = '01890a5d-ac96-774b-bcce-b302099a8057';

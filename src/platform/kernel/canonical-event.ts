@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import canonicalize from 'canonicalize';
-import type { NewAuditEvent } from '../platform/kernel/audit-event.js';
+import type { NewAuditEvent } from './audit-event.js';
 
 /** An event that is ready for the chain: `head` and `tail` stand before and after "previousHash" and "sequence". */
 export interface RenderedEvent {
@@ -49,10 +49,16 @@ export function renderEvent(event: NewAuditEvent, eventId: string, occurredAt: s
   return { event, eventId, occurredAt, details, head, tail };
 }
 
-/** `hex(SHA-256(JCS(event without "hash")))`. */
+/** `hex(SHA-256(JCS(event without "hash")))`. Written out member by member: verification does it a million times. */
 export function hashOf(event: ChainedEvent): string {
-  const { hash: _, ...hashed } = event;
-  return sha256Hex(canonicalJson(hashed));
+  return sha256Hex(
+    `{"action":${text(event.action)},"actor":${text(event.actor)},"details":${canonicalJson(event.details)},` +
+      `"eventId":${text(event.eventId)},"ip":${text(event.ip)},"occurredAt":${text(event.occurredAt)},` +
+      `"organizationId":${text(event.organizationId)},"outcome":${text(event.outcome)},` +
+      `"previousHash":${text(event.previousHash)},"sequence":${event.sequence},` +
+      `"target":{"id":${text(event.target.id)},"type":${text(event.target.type)}},` +
+      `"userAgent":${text(event.userAgent)}}`,
+  );
 }
 
 /** The `previousHash` of an organization's first event. */
@@ -60,7 +66,8 @@ export function genesisHash(organizationId: string): string {
   return sha256Hex(organizationId);
 }
 
-function canonicalJson(value: unknown): string {
+/** The canonical form of a JSON value, RFC 8785. */
+export function canonicalJson(value: unknown): string {
   const json = canonicalize(value);
   if (json === undefined) throw new Error('an audit event has a member that JSON cannot carry');
   return json;
@@ -72,5 +79,5 @@ function text(value: string | null): string {
 }
 
 function sha256Hex(value: string): string {
-  return createHash('sha256').update(value, 'utf8').digest('hex');
+  return hash('sha256', value, 'hex');
 }

@@ -1,7 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
-import type { ChainHead } from './audit.repository.js';
-import { genesisHash, hashOf, type ChainedEvent } from './canonical-event.js';
-import { verifyChain, type ChainVerdict } from './chain-verifier.js';
+import type { AuditService, ChainHead } from '../audit/audit.service.js';
+import { genesisHash, hashOf, type ChainedEvent } from '../platform/kernel/canonical-event.js';
+import type { ChainVerdict } from './chain-verdict.js';
+import type { CheckpointSigner } from './checkpoint-signer.js';
+import type { CheckpointsService } from './checkpoints.service.js';
+import type { EvidenceRepository } from './evidence.repository.js';
+import { HashTree } from './hash-tree.js';
+import { VerificationService } from './verification.service.js';
 
 const ORGANIZATION = '3f1b7c52-2f0e-4b55-9c7e-1a2b3c4d5e6f';
 
@@ -44,20 +49,47 @@ function altered(
   return events.map((event) => (event.sequence === sequence ? change(event) : event));
 }
 
-/** Verifies `events` as a database would hand them out; the head is the last of `truth`. */
+/**
+ * Verifies `events` as a database would hand them out, which has neither tree nor checkpoints yet; the head is the last of
+ * `truth`.
+ */
 async function verify(
   events: readonly ChainedEvent[],
-  { first = 1, last, head }: { first?: number; last?: number; head?: ChainHead } = {},
+  {
+    first = 1,
+    last,
+    head,
+    stray = null,
+  }: { first?: number; last?: number; head?: ChainHead; stray?: number | null } = {},
 ) {
   const newest = events.at(-1);
   const ledger = head ?? { sequence: newest?.sequence ?? 0, hash: newest?.hash ?? genesisHash(ORGANIZATION) };
   const reads: number[] = [];
-  const verdict = await verifyChain(ORGANIZATION, ledger, first, last ?? ledger.sequence, (sequence, limit) => {
-    const found = events.filter((event) => event.sequence >= sequence).slice(0, limit);
-    reads.push(found.length);
-    return Promise.resolve(found);
-  });
-  return { verdict, reads };
+  const audit: Partial<AuditService> = {
+    head: () => Promise.resolve(ledger),
+    genesis: () => Buffer.from(genesisHash(ORGANIZATION), 'hex'),
+    readForward: (_organizationId, sequence, limit) => {
+      const found = events.filter((event) => event.sequence >= sequence).slice(0, limit);
+      reads.push(found.length);
+      return Promise.resolve(found);
+    },
+  };
+  const repository: Partial<EvidenceRepository> = {
+    tree: () => Promise.resolve(null),
+    belowFirst: () => Promise.resolve(stray !== null && stray < 1 ? stray : null),
+    beyondHead: () =>
+      Promise.resolve({ head: ledger.sequence, event: stray !== null && stray > 0 ? stray : null, checkpoint: false }),
+    checkpointsBefore: () => Promise.resolve([]),
+    checkpointsFrom: () => Promise.resolve([]),
+  };
+  const checkpoints: Partial<CheckpointsService> = { treeOf: () => new HashTree(() => Promise.resolve(null)) };
+  const service = new VerificationService(
+    repository as EvidenceRepository,
+    audit as AuditService,
+    checkpoints as CheckpointsService,
+    {} as CheckpointSigner,
+  );
+  return { verdict: await service.verify(ORGANIZATION, first, last), reads };
 }
 
 function brokenAt(sequence: number, reason: string): Partial<ChainVerdict> {
@@ -174,9 +206,17 @@ describe('the verification of a chain', () => {
 
   it('names an event that stands outside the chain, where the range ends at the head', async () => {
     const events = chainOf(5);
-    const head = { sequence: 5, hash: events[4]?.hash ?? '', stray: 7 };
-    expect((await verify(events, { head })).verdict).toMatchObject({ ...brokenAt(7, 'head_mismatch'), checked: 5 });
-    expect((await verify(events, { head, last: 4 })).verdict).toMatchObject({ valid: true });
+    expect((await verify(events, { stray: 7 })).verdict).toMatchObject({
+      ...brokenAt(7, 'event_inserted'),
+      checked: 5,
+    });
+    expect((await verify(events, { stray: 7, last: 4 })).verdict).toMatchObject({ valid: true });
+  });
+
+  it('names an event that stands before the chain, where the range begins with it', async () => {
+    const events = chainOf(5);
+    expect((await verify(events, { stray: -2 })).verdict).toMatchObject(brokenAt(-2, 'event_inserted'));
+    expect((await verify(events, { stray: -2, first: 2 })).verdict).toMatchObject({ valid: true, checked: 4 });
   });
 
   it('passes over events that were appended after the head was read', async () => {
@@ -189,7 +229,7 @@ describe('the verification of a chain', () => {
     const events = chainOf(2500);
     const { verdict, reads } = await verify(events);
     expect(verdict).toMatchObject({ valid: true, checked: 2500 });
-    expect(reads).toEqual([1000, 1000, 500]);
+    expect(reads).toEqual([500, 500, 500, 500, 500]);
     const broken = altered(events, 1001, (event) => rehashed({ ...event, previousHash: '00'.repeat(32) }));
     expect((await verify(broken)).verdict).toMatchObject(brokenAt(1001, 'link_broken'));
   });

@@ -1,0 +1,51 @@
+import { Injectable } from '@nestjs/common';
+import { CompactSign } from 'jose';
+import { KeysService } from '../keys/keys.service.js';
+import { canonicalJson } from '../platform/kernel/canonical-event.js';
+import {
+  CHECKPOINT_TYP,
+  CUT_TYP,
+  openCheckpoint,
+  openCut,
+  type CheckpointPayload,
+  type CutPayload,
+} from './checkpoint.js';
+
+/** Signs and opens statements about chains, with the audit keys only. */
+@Injectable()
+export class CheckpointSigner {
+  constructor(private readonly keys: KeysService) {}
+
+  /** @returns a checkpoint as compact JWS */
+  sign(payload: CheckpointPayload): Promise<string> {
+    return this.signStatement(payload, CHECKPOINT_TYP);
+  }
+
+  /** @returns the statement of a cut as compact JWS */
+  signCut(payload: CutPayload): Promise<string> {
+    return this.signStatement(payload, CUT_TYP);
+  }
+
+  /** What a checkpoint states, or null where it is not ours. */
+  open(jws: string): Promise<CheckpointPayload | null> {
+    return openCheckpoint(jws, (kid) => this.keys.findAuditKey(kid));
+  }
+
+  /** What the statement of a cut states, or null where it is not ours. */
+  openCut(jws: string): Promise<CutPayload | null> {
+    return openCut(jws, (kid) => this.keys.findAuditKey(kid));
+  }
+
+  /** The JWK Set that checkpoints verify with. */
+  async jwks(): Promise<{ keys: object[] }> {
+    const { keys } = await this.keys.jwks();
+    return { keys: keys.filter(({ purpose }) => purpose === 'audit') };
+  }
+
+  private async signStatement(payload: CheckpointPayload | CutPayload, typ: string): Promise<string> {
+    const key = await this.keys.auditSigner();
+    return new CompactSign(Buffer.from(canonicalJson(payload), 'utf8'))
+      .setProtectedHeader({ alg: key.algorithm, kid: key.kid, typ })
+      .sign(key.privateKey);
+  }
+}

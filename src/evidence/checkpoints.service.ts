@@ -1,0 +1,156 @@
+import { Injectable } from '@nestjs/common';
+import type { EntityManager } from 'typeorm';
+import { AuditService, type ChainHead } from '../audit/audit.service.js';
+import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import { pageOf, type Page } from '../platform/http/page.js';
+import { Clock } from '../platform/kernel/clock.js';
+import { decodeCursor, encodeCursor } from '../platform/kernel/cursor.js';
+import { problems } from '../platform/kernel/problem.js';
+import { CheckpointSigner } from './checkpoint-signer.js';
+import { checkpointHash, readCheckpoint } from './checkpoint.js';
+import type { CheckpointView } from './dto/checkpoint.views.js';
+import { EvidenceRepository, type TreeState } from './evidence.repository.js';
+import { HashTree } from './hash-tree.js';
+
+/** Events that one transaction adds to a tree. */
+const GROWTH_BATCH = 10_000;
+
+/** The chain is broken: no checkpoint is signed over it. */
+export class ChainBroken extends Error {
+  constructor(
+    readonly organizationId: string,
+    readonly sequence: number,
+  ) {
+    super(`the audit chain of organization ${organizationId} is broken at ${sequence}`);
+    this.name = 'ChainBroken';
+  }
+}
+
+/** Signs the heads of chains, and keeps the Merkle trees beneath. */
+@Injectable()
+export class CheckpointsService {
+  constructor(
+    private readonly repository: EvidenceRepository,
+    private readonly audit: AuditService,
+    private readonly signer: CheckpointSigner,
+    private readonly unitOfWork: UnitOfWork,
+    private readonly clock: Clock,
+  ) {}
+
+  /**
+   * A checkpoint over every event that was committed before the call: the newest where it covers them, else a new one.
+   *
+   * @throws Problem `not_found` for an unknown organization, `conflict` where its chain is broken
+   */
+  async current(organizationId: string): Promise<string> {
+    await this.audit.head(organizationId);
+    try {
+      for (;;) {
+        const checkpoint = await this.unitOfWork.run((transaction) => this.step(transaction, organizationId));
+        if (checkpoint !== null) return checkpoint;
+      }
+    } catch (error) {
+      if (!(error instanceof ChainBroken)) throw error;
+      throw problems.conflict.withDetail(`The audit chain is broken at ${error.sequence}: nothing is signed over it.`);
+    }
+  }
+
+  /**
+   * Signs a checkpoint that the follower found due. Does nothing where another replica is at it or has done it. A
+   * checkpoint is no event of the chain that it signs, so an idle chain wants none.
+   *
+   * @param seen the newest checkpoint when it was found due
+   * @throws ChainBroken
+   */
+  async follow(organizationId: string, seen: number): Promise<void> {
+    await this.repository.ensureTree(organizationId);
+    for (;;) {
+      const done = await this.unitOfWork.run(async (transaction) => {
+        const tree = await this.repository.lockTree(transaction, organizationId, false);
+        if (tree === null || tree.checkpointSequence !== seen) return true;
+        const head = await this.audit.head(organizationId, transaction);
+        if (head.sequence === tree.checkpointSequence) return true;
+        return (await this.extend(transaction, organizationId, tree, head)) !== null;
+      });
+      if (done) return;
+    }
+  }
+
+  /** One page of an organization's checkpoints, newest first. */
+  async list(organizationId: string, limit: number, cursor: string | undefined): Promise<Page<CheckpointView>> {
+    const list = `audit-checkpoints:${organizationId}`;
+    const [before] =
+      cursor === undefined ? [String(Number.MAX_SAFE_INTEGER)] : decodeCursor(list, cursor, [/^\d{1,16}$/]);
+    const found = await this.repository.checkpointsBefore(organizationId, before ?? '0', limit + 1);
+    const views = found.map(({ checkpoint }) => ({ ...readCheckpoint(checkpoint), checkpoint }));
+    return pageOf(views, limit, ({ sequence }) => encodeCursor(list, [String(sequence)]));
+  }
+
+  /** The stored tree of an organization. */
+  treeOf(organizationId: string, reader: EntityManager = this.unitOfWork.reader): HashTree {
+    return new HashTree((level, tile) => this.repository.tile(reader, organizationId, level, tile));
+  }
+
+  /** One transaction towards a checkpoint over the present head; null where more of the chain is left to take in. */
+  private async step(transaction: EntityManager, organizationId: string): Promise<string | null> {
+    const tree = await this.repository.lockTree(transaction, organizationId, true);
+    if (tree === null) {
+      await this.repository.ensureTree(organizationId);
+      return null;
+    }
+    const head = await this.audit.head(organizationId, transaction);
+    if (head.sequence === tree.checkpointSequence) {
+      const stored = await this.repository.checkpoint(organizationId, head.sequence, transaction);
+      if (stored === null) throw new ChainBroken(organizationId, head.sequence);
+      return stored.checkpoint;
+    }
+    return this.extend(transaction, organizationId, tree, head);
+  }
+
+  /** Takes the chain up to `head` into the tree, or as much of it as one transaction may, and signs the whole. */
+  private async extend(
+    transaction: EntityManager,
+    organizationId: string,
+    state: TreeState,
+    head: ChainHead,
+  ): Promise<string | null> {
+    if (head.sequence < state.size) throw new ChainBroken(organizationId, head.sequence + 1);
+    const tree = this.treeOf(organizationId, transaction);
+    const limit = Math.min(GROWTH_BATCH, head.sequence - state.size);
+    const links = await this.audit.readLinks(transaction, organizationId, state.size + 1, limit);
+    let chainHash = state.chainHash ?? this.audit.genesis(organizationId);
+    for (const [index, link] of links.entries()) {
+      if (link.sequence !== state.size + index + 1 || !link.previousHash.equals(chainHash)) {
+        throw new ChainBroken(organizationId, state.size + index + 1);
+      }
+      chainHash = link.hash;
+    }
+    if (links.length < limit) throw new ChainBroken(organizationId, state.size + links.length + 1);
+    await tree.append(state.size, links);
+    const size = state.size + links.length;
+    if (size === head.sequence && chainHash.toString('hex') !== head.hash) throw new ChainBroken(organizationId, size);
+    await this.repository.saveTree(transaction, organizationId, tree.takeGrown(), size, chainHash);
+    return size < head.sequence ? null : this.sign(transaction, organizationId, tree, state, head);
+  }
+
+  private async sign(
+    transaction: EntityManager,
+    organizationId: string,
+    tree: HashTree,
+    state: TreeState,
+    head: ChainHead,
+  ): Promise<string> {
+    const issuedAt = this.clock.now();
+    const checkpoint = await this.signer.sign({
+      organizationId,
+      sequence: head.sequence,
+      hash: head.hash,
+      rootHash: (await tree.root(head.sequence)).toString('hex'),
+      issuedAt: issuedAt.toISOString(),
+      previousCheckpointHash: state.checkpointHash,
+    });
+    const stored = { sequence: head.sequence, checkpoint, issuedAt };
+    await this.repository.insertCheckpoint(transaction, organizationId, stored, checkpointHash(checkpoint));
+    return checkpoint;
+  }
+}

@@ -1,0 +1,139 @@
+import { createPublicKey, type JsonWebKey } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { open, readFile } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+import { createGunzip } from 'node:zlib';
+import type { FindKey, VerificationKey } from '../checkpoint.js';
+import { ExportVerifier } from './export-verifier.js';
+import { linesOf, MAX_LINE_BYTES, type Line } from './lines.js';
+import { isProof, verifyProof } from './proof-verifier.js';
+
+/*
+ * npm run audit:verify -- FILE --jwks FILE_OR_URL [--checkpoint FILE]: verifies an export, a receipt or a consistency
+ * proof with nothing but the public keys: no server, no database. Prints the verdict as JSON. Exit codes: 0 it verifies,
+ * 1 it does not, 64 wrong usage, 66 a file or URL cannot be read.
+ */
+const USAGE = 'Usage: npm run audit:verify -- FILE --jwks FILE_OR_URL [--checkpoint FILE]';
+const FETCH_TIMEOUT_MS = 10_000;
+const SMALL_FILE_BYTES = MAX_LINE_BYTES;
+
+/** An input that cannot be read, told in one sentence. */
+class Unreadable extends Error {}
+
+process.exit(await main());
+
+async function main(): Promise<number> {
+  const given = readArguments();
+  if (given === null) {
+    console.error(USAGE);
+    return 64;
+  }
+  try {
+    const findKey = await readJwks(given.jwks);
+    const kept = given.checkpoint === null ? null : await readKept(given.checkpoint);
+    const verdict = await verify(given.file, findKey, kept);
+    console.log(JSON.stringify(verdict, null, 2));
+    return verdict.valid ? 0 : 1;
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : String(error));
+    return 66;
+  }
+}
+
+function readArguments(): { file: string; jwks: string; checkpoint: string | null } | null {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: { jwks: { type: 'string' }, checkpoint: { type: 'string' } },
+    });
+    const [file] = positionals;
+    if (file === undefined || positionals.length > 1 || values.jwks === undefined) return null;
+    return { file, jwks: values.jwks, checkpoint: values.checkpoint ?? null };
+  } catch {
+    return null;
+  }
+}
+
+async function verify(file: string, findKey: FindKey, kept: string | null): Promise<{ readonly valid: boolean }> {
+  const proof = await readProof(file);
+  if (proof !== null) return verifyProof(proof, findKey);
+  return new ExportVerifier(findKey, kept).verify(await linesOfFile(file));
+}
+
+/** The receipt or proof in a file, pretty-printed or not; null where the file is something else. */
+async function readProof(file: string): Promise<Record<string, unknown> | null> {
+  const handle = await open(file).catch(unreadable(file));
+  try {
+    if ((await handle.stat()).size > SMALL_FILE_BYTES) return null;
+    const value = JSON.parse(await handle.readFile('utf8')) as unknown;
+    return isProof(value) ? value : null;
+  } catch {
+    return null;
+  } finally {
+    await handle.close();
+  }
+}
+
+async function linesOfFile(file: string): Promise<AsyncIterable<Line>> {
+  const handle = await open(file).catch(unreadable(file));
+  const magic = Buffer.alloc(2);
+  await handle.read(magic, 0, 2, 0);
+  await handle.close();
+  const raw = createReadStream(file);
+  if (magic[0] !== 0x1f || magic[1] !== 0x8b) return linesOf(raw as AsyncIterable<Buffer>);
+  return linesOf(unzipped(raw.pipe(createGunzip()) as AsyncIterable<Buffer>));
+}
+
+/** Where compressed data break off, so do the lines: the verdict says it. */
+async function* unzipped(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  try {
+    yield* chunks;
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && String(error.code).startsWith('Z_'))) throw error;
+  }
+}
+
+/** The audit keys of a JWK Set; keys of other purposes are not believed. */
+async function readJwks(place: string): Promise<FindKey> {
+  const text = /^https?:\/\//.test(place)
+    ? await download(place)
+    : await readFile(place, 'utf8').catch(unreadable(place));
+  const keys = new Map<string, VerificationKey>();
+  try {
+    const { keys: jwks } = JSON.parse(text) as { keys: (JsonWebKey & Record<string, unknown>)[] };
+    for (const jwk of jwks) {
+      const { kid, alg, purpose } = jwk;
+      if (purpose !== 'audit' || typeof kid !== 'string' || typeof alg !== 'string') continue;
+      keys.set(kid, { publicKey: createPublicKey({ key: jwk, format: 'jwk' }), algorithm: alg });
+    }
+  } catch {
+    throw new Unreadable(`${place} is not a JWK Set.`);
+  }
+  if (keys.size === 0) throw new Unreadable(`${place} has no audit key.`);
+  return (kid) => Promise.resolve(keys.get(kid) ?? null);
+}
+
+async function download(url: string): Promise<string> {
+  const response = await fetch(url, { signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) }).catch(unreadable(url));
+  if (!response.ok) throw new Unreadable(`${url} answered ${response.status}.`);
+  return response.text();
+}
+
+/** A kept checkpoint: the JWS alone, or a JSON object that has it as `checkpoint`. */
+async function readKept(file: string): Promise<string> {
+  const text = (await readFile(file, 'utf8').catch(unreadable(file))).trim();
+  if (!text.startsWith('{')) return text;
+  try {
+    const { checkpoint } = JSON.parse(text) as { checkpoint?: unknown };
+    if (typeof checkpoint === 'string') return checkpoint;
+  } catch {
+    // Said below.
+  }
+  throw new Unreadable(`${file} holds no checkpoint.`);
+}
+
+function unreadable(place: string): (error: unknown) => never {
+  return (error) => {
+    throw new Unreadable(`${place} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+  };
+}

@@ -1,0 +1,206 @@
+import { Injectable } from '@nestjs/common';
+import { setImmediate as turn } from 'node:timers/promises';
+import { AuditService, type ChainHead } from '../audit/audit.service.js';
+import { Break, type ChainVerdict } from './chain-verdict.js';
+import { ChainWalk, type WalkStart } from './chain-walk.js';
+import { CheckpointChain } from './checkpoint-chain.js';
+import { CheckpointSigner } from './checkpoint-signer.js';
+import type { CheckpointPayload } from './checkpoint.js';
+import { CheckpointsService } from './checkpoints.service.js';
+import { EvidenceRepository, type TreeState } from './evidence.repository.js';
+import { TreeDamaged, type HashTree } from './hash-tree.js';
+import { WorkLimit } from './work-limit.js';
+
+/** Events in memory at one time. */
+const BATCH = 500;
+/** How often a verification begins anew because retention removed events under it. */
+const MAX_CUTS = 3;
+
+const EMPTY_TREE: TreeState = {
+  size: 0,
+  chainHash: null,
+  checkpointSequence: 0,
+  checkpointHash: null,
+  removedThrough: 0,
+  cut: null,
+};
+
+/** What is to be verified. */
+interface Range {
+  readonly from: number;
+  readonly to: number;
+  /** A checkpoint that the caller kept, authentic and of this organization. */
+  readonly kept: CheckpointPayload | null;
+}
+
+/** Verifies chains against themselves, the stored tree, the stored checkpoints, and one that the caller kept. */
+@Injectable()
+export class VerificationService {
+  private readonly limit = new WorkLimit(4, 8);
+
+  constructor(
+    private readonly repository: EvidenceRepository,
+    private readonly audit: AuditService,
+    private readonly checkpoints: CheckpointsService,
+    private readonly signer: CheckpointSigner,
+  ) {}
+
+  /**
+   * Verifies an organization's chain, or a part of it, as it was when the call began.
+   *
+   * @param from the first event to check; where retention has removed it, the first that is left
+   * @param to the last; never beyond the head
+   */
+  verify(organizationId: string, from = 1, to = Number.MAX_SAFE_INTEGER): Promise<ChainVerdict> {
+    return this.limit.run(organizationId, () => this.verifyRange(organizationId, { from, to, kept: null }));
+  }
+
+  /**
+   * Verifies the whole chain, and that it is still the one that a checkpoint states which the caller kept.
+   *
+   * @param checkpoint a compact JWS; anything else is a verdict too
+   */
+  async verifyKept(organizationId: string, checkpoint: string): Promise<ChainVerdict> {
+    await this.audit.head(organizationId);
+    const kept = await this.signer.open(checkpoint);
+    if (kept === null) return refusal(new Break(null, 'checkpoint_not_authentic'));
+    if (kept.organizationId !== organizationId) return refusal(new Break(null, 'checkpoint_foreign'));
+    const range = { from: 1, to: Number.MAX_SAFE_INTEGER, kept };
+    return this.limit.run(organizationId, () => this.verifyRange(organizationId, range));
+  }
+
+  private async verifyRange(organizationId: string, range: Range): Promise<ChainVerdict> {
+    for (let cuts = 0; ; cuts += 1) {
+      // In this order, so that the head is not behind the newest checkpoint.
+      const state = (await this.repository.tree(organizationId)) ?? EMPTY_TREE;
+      const head = await this.audit.head(organizationId);
+      const verdict = await this.walk(organizationId, range, head, state);
+      const lost = verdict.brokenAt;
+      if (lost === null || cuts === MAX_CUTS) return verdict;
+      const now = (await this.repository.tree(organizationId)) ?? EMPTY_TREE;
+      if (now.removedThrough === state.removedThrough || lost > now.removedThrough) return verdict;
+    }
+  }
+
+  private async walk(organizationId: string, range: Range, head: ChainHead, state: TreeState): Promise<ChainVerdict> {
+    const tree = this.checkpoints.treeOf(organizationId);
+    let walk = new ChainWalk({ sequence: 0, hash: '' }, tree, state.size);
+    try {
+      const start = await this.startOf(organizationId, range, state);
+      walk = new ChainWalk(start, tree, state.size);
+      const last = Math.min(range.to, head.sequence);
+      if (start.sequence > last && start.sequence !== head.sequence) return walk.verdict(null);
+      await walk.prepare();
+      await this.compareEarlier(range.kept, start, tree);
+      const whole = last === head.sequence;
+      const chain = new CheckpointChain(
+        this.repository,
+        this.signer,
+        organizationId,
+        start.sequence,
+        state.checkpointSequence,
+      );
+      await chain.prepare();
+      await this.walkEvents(organizationId, walk, chain, last, range.kept);
+      if (whole) await this.checkEnd(organizationId, walk, chain, head, state, range.kept);
+      walk.finish();
+      return walk.verdict(null);
+    } catch (error) {
+      if (error instanceof Break) return walk.verdict(error);
+      if (error instanceof TreeDamaged) return walk.verdict(new Break(walk.next, 'tree_altered'));
+      throw error;
+    }
+  }
+
+  /** Where the walk begins: where retention has cut, behind the event before `from`, or at the start of the chain. */
+  private async startOf(organizationId: string, { from }: Range, state: TreeState): Promise<WalkStart> {
+    const stray = from === 1 ? await this.repository.belowFirst(organizationId) : null;
+    if (stray !== null) throw new Break(stray, 'event_inserted');
+    if (state.cut !== null && from <= state.removedThrough + 1) {
+      const cut = await this.signer.openCut(state.cut);
+      const says = cut?.organizationId === organizationId && cut.removedThrough === state.removedThrough;
+      if (cut === null || !says) throw new Break(state.removedThrough, 'cut_altered');
+      if ((await this.repository.checkpoint(organizationId, cut.removedThrough)) === null) {
+        throw new Break(cut.removedThrough, 'checkpoint_missing');
+      }
+      return { sequence: cut.removedThrough, hash: cut.hash };
+    }
+    if (from === 1) return { sequence: 0, hash: this.audit.genesis(organizationId).toString('hex') };
+    const [before] = await this.audit.readForward(organizationId, from - 1, 1);
+    const { sequence: head } = await this.audit.head(organizationId);
+    if (from - 1 > head) return { sequence: from - 1, hash: '' };
+    if (before?.sequence !== from - 1) throw new Break(from - 1, 'event_missing');
+    return { sequence: from - 1, hash: before.hash };
+  }
+
+  private async walkEvents(
+    organizationId: string,
+    walk: ChainWalk,
+    chain: CheckpointChain,
+    last: number,
+    kept: CheckpointPayload | null,
+  ): Promise<void> {
+    let due = await chain.peek();
+    const read = (from: number) => this.audit.readForward(organizationId, from, Math.min(BATCH, last - from + 1));
+    let reading = walk.next <= last ? read(walk.next) : null;
+    while (reading !== null) {
+      const events = await reading;
+      // The next batch is read while this one is checked.
+      const from = walk.next + BATCH;
+      reading = from <= last ? read(from) : null;
+      reading?.catch(() => undefined);
+      if (events.length === 0) throw new Break(walk.next, 'event_missing');
+      for (const event of events) {
+        await walk.take(event);
+        if (due === event.sequence) {
+          walk.pass(await chain.take());
+          due = await chain.peek();
+        }
+        if (kept?.sequence === event.sequence) walk.compareKept(kept);
+      }
+      // Requests that came meanwhile are served between two batches.
+      await turn();
+    }
+    if (walk.next <= last) throw new Break(walk.next, 'event_missing');
+  }
+
+  /** What the end of the chain has to agree with: the ledger's head, the tree's row, and that nothing stands beyond. */
+  private async checkEnd(
+    organizationId: string,
+    walk: ChainWalk,
+    chain: CheckpointChain,
+    head: ChainHead,
+    state: TreeState,
+    kept: CheckpointPayload | null,
+  ): Promise<void> {
+    const beyond = await this.repository.beyondHead(organizationId);
+    if (kept !== null && kept.sequence > head.sequence) throw new Break(head.sequence + 1, 'tail_missing');
+    if (beyond.checkpoint) throw new Break(beyond.head + 1, 'tail_missing');
+    if (state.checkpointSequence > 0 && chain.namedHash !== state.checkpointHash) {
+      throw new Break(state.checkpointSequence, 'checkpoint_missing');
+    }
+    if (walk.headHash !== head.hash) throw new Break(head.sequence, 'head_mismatch');
+    if (beyond.event !== null) throw new Break(beyond.event, 'event_inserted');
+    if (state.size > beyond.head) throw new Break(beyond.head + 1, 'tail_missing');
+  }
+
+  /** A kept checkpoint over events that retention has removed is compared with the tree, which outlives them. */
+  private async compareEarlier(kept: CheckpointPayload | null, start: WalkStart, tree: HashTree): Promise<void> {
+    if (kept === null || kept.sequence > start.sequence) return;
+    const root = await tree.root(kept.sequence);
+    const sameHash = kept.sequence < start.sequence || kept.hash === start.hash;
+    if (root.toString('hex') !== kept.rootHash || !sameHash) throw new Break(kept.sequence, 'checkpoint_mismatch');
+  }
+}
+
+function refusal(fault: Break): ChainVerdict {
+  return {
+    valid: false,
+    checked: 0,
+    firstSequence: null,
+    lastSequence: null,
+    headHash: null,
+    brokenAt: fault.sequence,
+    reason: fault.reason,
+  };
+}

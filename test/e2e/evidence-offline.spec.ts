@@ -1,0 +1,308 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { execFile } from 'node:child_process';
+import { createWriteStream } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { claimsOf } from '../support/api.js';
+import { rechain } from '../support/chain-forgery.js';
+import { startTestApp, type TestApp } from '../support/test-app.js';
+
+const ROOT = path.join(import.meta.dirname, '../..');
+/** The built program: it runs as users run it, in a process of its own without a database. */
+const VERIFIER = path.join(ROOT, 'dist/src/evidence/offline/audit-verify.js');
+const INDEPENDENT = path.join(ROOT, 'test/support/independent-verifier.mjs');
+
+interface Run {
+  readonly code: number;
+  readonly text: string;
+  readonly verdict: Record<string, unknown>;
+}
+
+/** Runs a program with no environment: nothing leads it to a database or a server. */
+function run(program: string, ...args: string[]): Promise<Run> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [program, ...args], { env: {}, cwd: tmpdir() }, (error, stdout, stderr) => {
+      const code = error === null ? 0 : Number(error.code);
+      const text = stdout + stderr;
+      resolve({ code, text, verdict: stdout.startsWith('{') ? (JSON.parse(stdout) as Record<string, unknown>) : {} });
+    });
+  });
+}
+
+describe('evidence that verifies offline', () => {
+  let service: TestApp;
+  let token: string;
+  let folder: string;
+  let lines: string[];
+  let kept: string;
+  let jwks: string;
+
+  const get = (url: string, caller = token) => service.api.call('GET', url, caller);
+  const file = async (name: string, content: string | Buffer | readonly string[]) => {
+    const place = path.join(folder, name);
+    await writeFile(
+      place,
+      typeof content === 'object' && !Buffer.isBuffer(content) ? `${content.join('\n')}\n` : content,
+    );
+    return place;
+  };
+  const verify = async (content: string | Buffer | readonly string[], ...more: string[]) =>
+    run(VERIFIER, await file('export.ndjson', content), '--jwks', jwks, ...more);
+  const issue = async (count: number) => {
+    for (let number = 0; number < count; number += 1) await service.api.token(service.operator);
+  };
+
+  beforeAll(async () => {
+    service = await startTestApp();
+    folder = await mkdtemp(path.join(tmpdir(), 'agentidp-evidence-'));
+    token = await service.api.token(service.operator);
+    await issue(3);
+    await get('/audit/checkpoint');
+    await issue(4);
+    kept = await file('kept.jws', (await get('/audit/checkpoint')).body['checkpoint'] as string);
+    await issue(5);
+    lines = (await get('/audit/export')).text.trimEnd().split('\n');
+    jwks = await file('jwks.json', (await service.api.send('GET', '/.well-known/jwks.json')).text);
+  });
+  afterAll(async () => {
+    await service.close();
+    await rm(folder, { recursive: true });
+  });
+
+  const parsed = () => lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+  const at = (sequence: number) => parsed().findIndex((line) => line['sequence'] === sequence);
+
+  it('exports every event, oldest first, with the checkpoints between and one at the end', async () => {
+    const events = parsed().filter(({ checkpoint }) => checkpoint === undefined);
+    expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, index) => index + 1));
+    expect(parsed().filter(({ checkpoint }) => checkpoint !== undefined)).toHaveLength(3);
+    const end = parsed().at(-1);
+    expect(claimsOf(end?.['checkpoint'] as string)['sequence']).toBe(events.length);
+    expect(end?.['jwks']).toEqual({ keys: [expect.objectContaining({ purpose: 'audit' })] });
+    expect(events[6]).toEqual((await get(`/audit/${String(events[6]?.['eventId'])}`)).body);
+  });
+
+  it('verifies an export, plain and compressed, with and without a kept checkpoint', async () => {
+    const { code, verdict } = await verify(lines);
+    expect([code, verdict]).toEqual([
+      0,
+      {
+        valid: true,
+        checked: lines.length - 3,
+        organizationId: claimsOf(token)['org'],
+        firstSequence: 1,
+        lastSequence: lines.length - 3,
+        headHash: expect.stringMatching(/^[0-9a-f]{64}$/),
+        checkpoints: 3,
+        brokenAt: null,
+        line: null,
+      },
+    ]);
+    expect((await verify(gzipSync(`${lines.join('\n')}\n`), '--checkpoint', kept)).code).toBe(0);
+  });
+
+  it('verifies with forty lines of plain Node that share no code with the product', async () => {
+    const source = await readFile(INDEPENDENT, 'utf8');
+    expect([...source.matchAll(/from '([^']+)'/g)].map(([, name]) => name)).toEqual(['node:crypto', 'node:fs']);
+    const good = await run(INDEPENDENT, await file('good.ndjson', lines), jwks);
+    expect([good.code, good.text]).toEqual([0, `${lines.length - 3} events verify\n`]);
+    for (const bad of [
+      lines.map((line) => line.replace('"token.issued"', '"token.revoked"')),
+      lines.filter((_, index) => index !== at(6)),
+      lines.slice(0, -1),
+      lines.filter((_, index) => index !== parsed().findIndex(({ checkpoint }) => checkpoint !== undefined)),
+      lines.map((line) => line.replace('"checkpoint":"ey', '"checkpoint":"eX')),
+    ]) {
+      expect((await run(INDEPENDENT, await file('bad.ndjson', bad), jwks)).code).toBe(1);
+    }
+  });
+
+  it('goes on where an export broke off, and verifies both parts joined', async () => {
+    const rest = (await get('/audit/export?fromSequence=6')).text.trimEnd().split('\n');
+    expect((await verify([...lines.slice(0, at(6)), ...rest])).verdict).toMatchObject({
+      valid: true,
+      firstSequence: 1,
+    });
+    expect((await verify(rest)).verdict).toMatchObject({ valid: true, firstSequence: 6 });
+    const beyond = await get('/audit/export?fromSequence=100000');
+    expect([beyond.status, beyond.text.trimEnd().split('\n').length]).toEqual([200, 1]);
+  });
+
+  it('begins with the checkpoint over what comes before, where there is one', async () => {
+    const first = claimsOf(await readFile(kept, 'utf8'))['sequence'] as number;
+    const rest = (await get(`/audit/export?fromSequence=${first + 1}`)).text.trimEnd().split('\n');
+    expect(Object.keys(JSON.parse(rest[0] ?? '') as object)).toEqual(['checkpoint']);
+    expect((await verify(rest, '--checkpoint', kept)).verdict).toMatchObject({ valid: true, firstSequence: first + 1 });
+    const altered = rest.map((line, index) =>
+      index === 1 ? line.replace(/"previousHash":"./, '"previousHash":"x') : line,
+    );
+    expect((await verify(altered)).verdict).toMatchObject({ valid: false, reason: 'link_broken', brokenAt: first + 1 });
+  });
+
+  it('compresses where the client asks for it, and answers a client that takes nothing but identity', async () => {
+    const ask = (encoding: string) =>
+      fetch(`${service.url}/api/v1/audit/export`, {
+        headers: { Authorization: `Bearer ${token}`, 'Accept-Encoding': encoding },
+      });
+    const zipped = await ask('gzip');
+    expect(zipped.headers.get('content-encoding')).toBe('gzip');
+    expect((await zipped.text()).trimEnd().split('\n')).toHaveLength(lines.length);
+    for (const encoding of ['identity', 'gzip;q=0, br', '']) {
+      const plain = await ask(encoding);
+      expect(plain.headers.get('content-encoding')).toBeNull();
+      expect(plain.headers.get('content-type')).toContain('application/x-ndjson');
+      await plain.text();
+    }
+  });
+
+  it.each([
+    [
+      'an event changed',
+      (all: string[]) => all.map((line, n) => (n === at(6) ? line.replace('token.issued', 'token.forged') : line)),
+      'event_altered',
+      6,
+    ],
+    ['an event removed', (all: string[]) => all.filter((_, n) => n !== at(6)), 'event_missing', 6],
+    [
+      'a line repeated',
+      (all: string[]) => all.flatMap((line, n) => (n === at(6) ? [line, line] : [line])),
+      'event_repeated',
+      6,
+    ],
+    [
+      'two lines changed over',
+      (all: string[]) => all.map((_, n) => all[n === at(6) ? at(7) : n === at(7) ? at(6) : n] ?? ''),
+      'event_missing',
+      6,
+    ],
+    ['the last line cut off', (all: string[]) => all.slice(0, -1), 'truncated', null],
+    [
+      'a checkpoint left out',
+      (all: string[]) =>
+        all.filter((line, n) => n === all.length - 1 || !line.startsWith('{"checkpoint"') || n > at(8)),
+      'checkpoint_missing',
+      null,
+    ],
+    [
+      'a checkpoint altered',
+      (all: string[]) => all.map((line) => line.replace('"checkpoint":"ey', '"checkpoint":"eX')),
+      'checkpoint_not_authentic',
+      null,
+    ],
+    [
+      'a member twice',
+      (all: string[]) => all.map((line, n) => (n === at(6) ? line.replace('{', '{"action":"agent.created",') : line)),
+      'not_canonical',
+      6,
+    ],
+    [
+      'a member more',
+      (all: string[]) =>
+        all.map((line, n) => (n === at(6) ? line.replace('}}', '},"x":1}').replace(/\}$/, ',"z":1}') : line)),
+      null,
+      null,
+    ],
+    ['no JSON', (all: string[]) => all.map((line, n) => (n === at(6) ? 'forged' : line)), 'not_json', 6],
+    ['something else', (all: string[]) => all.map((line, n) => (n === at(6) ? '[1,2]' : line)), 'not_an_event', 6],
+    [
+      'nesting without end',
+      (all: string[]) => all.map((line, n) => (n === at(6) ? '['.repeat(50_000) + ']'.repeat(50_000) : line)),
+      'not_canonical',
+      6,
+    ],
+  ])('says what is wrong: %s', async (_, tamper, reason, brokenAt) => {
+    const { code, verdict } = await verify(tamper(lines));
+    expect([code, verdict['valid']]).toEqual([1, false]);
+    if (reason !== null) expect(verdict['reason']).toBe(reason);
+    if (brokenAt !== null) expect(verdict['brokenAt']).toBe(brokenAt);
+  });
+
+  it('says of a file cut in the middle of a line that it is cut', async () => {
+    const whole = `${lines.join('\n')}\n`;
+    for (const content of [whole.slice(0, 2500), '', gzipSync(whole).subarray(0, 800)]) {
+      const { code, verdict } = await verify(content);
+      expect([code, verdict['reason']]).toEqual([1, 'truncated']);
+    }
+  });
+
+  it('says of a line of 100 MB that it is too long, in little memory', async () => {
+    const place = path.join(folder, 'long.ndjson');
+    const stream = createWriteStream(place);
+    stream.write(`${lines[0] ?? ''}\n`);
+    for (let megabyte = 0; megabyte < 100; megabyte += 1) stream.write(Buffer.alloc(1024 * 1024, 'x'));
+    await new Promise<void>((resolve) => stream.end(() => resolve()));
+    const { code, verdict } = await run(VERIFIER, place, '--jwks', jwks);
+    expect([code, verdict['reason'], verdict['line']]).toEqual([1, 'line_too_long', 2]);
+  });
+
+  it('finds a log written anew by the checkpoint that was kept', async () => {
+    const own = await startTestApp();
+    try {
+      const caller = await own.api.token(own.operator);
+      const checkpoint = (await own.api.call('GET', '/audit/checkpoint', caller)).body['checkpoint'] as string;
+      await own.database.query("UPDATE audit_events SET user_agent = 'nobody' WHERE sequence = 2");
+      await rechain(own.database, claimsOf(caller)['org'] as string);
+      await own.database.query('TRUNCATE audit_trees, audit_checkpoints, audit_tree_tiles');
+      const forged = (await own.api.call('GET', '/audit/export', caller)).text;
+      const keys = await file('own.json', (await own.api.send('GET', '/.well-known/jwks.json')).text);
+      const place = await file('forged.ndjson', forged);
+      expect((await run(VERIFIER, place, '--jwks', keys)).code).toBe(0);
+      const found = await run(VERIFIER, place, '--jwks', keys, '--checkpoint', await file('own.jws', checkpoint));
+      expect([found.code, found.verdict['reason']]).toEqual([1, 'kept_mismatch']);
+    } finally {
+      await own.close();
+    }
+  });
+
+  it('verifies receipts and consistency proofs, and takes none that was changed', async () => {
+    const events = parsed().filter(({ checkpoint }) => checkpoint === undefined);
+    for (const { eventId } of events) {
+      const receipt = await get(`/audit/${String(eventId)}/receipt`);
+      expect(receipt.status).toBe(200);
+      const { code, verdict } = await run(VERIFIER, await file('receipt.json', receipt.text), '--jwks', jwks);
+      expect([code, verdict['valid']]).toEqual([0, true]);
+    }
+    const receipt = (await get(`/audit/${String(events[5]?.['eventId'])}/receipt`)).body as Record<string, unknown> & {
+      event: Record<string, unknown>;
+      inclusionPath: string[];
+    };
+    for (const changed of [
+      { ...receipt, event: { ...receipt.event, action: 'agent.created' } },
+      { ...receipt, inclusionPath: receipt.inclusionPath.slice(1) },
+      { ...receipt, inclusionPath: [...receipt.inclusionPath, receipt.inclusionPath[0]] },
+      { ...receipt, inclusionPath: [...receipt.inclusionPath].reverse() },
+      { ...receipt, leafIndex: 4 },
+      { ...receipt, treeSize: 3 },
+      { ...receipt, checkpoint: `${String(receipt['checkpoint']).slice(0, -4)}AAAA` },
+      { ...receipt, checkpoint: 5 },
+      { ...receipt, inclusionPath: 'x' },
+    ]) {
+      const { code } = await run(VERIFIER, await file('receipt.json', JSON.stringify(changed)), '--jwks', jwks);
+      expect(code).toBe(1);
+    }
+    const [last, middle, first] = (await get('/audit/checkpoints')).body['data'] as { sequence: number }[];
+    for (const [from, to] of [
+      [first, last],
+      [first, middle],
+      [middle, last],
+      [last, last],
+    ]) {
+      const proof = await get(`/audit/consistency?from=${from?.sequence}&to=${to?.sequence}`);
+      expect((await run(VERIFIER, await file('proof.json', proof.text), '--jwks', jwks)).code).toBe(0);
+      const forged = JSON.stringify({ ...proof.body, from: proof.body['to'], to: proof.body['from'] });
+      expect((await run(VERIFIER, await file('proof.json', forged), '--jwks', jwks)).code).toBe(from === to ? 0 : 1);
+    }
+  });
+
+  it('tells wrong usage and unreadable input from a log that does not verify', async () => {
+    const good = await file('good.ndjson', lines);
+    expect((await run(VERIFIER)).code).toBe(64);
+    expect((await run(VERIFIER, good, '--unknown')).code).toBe(64);
+    expect((await run(VERIFIER, good, '--jwks', path.join(folder, 'missing'))).code).toBe(66);
+    expect((await run(VERIFIER, path.join(folder, 'missing'), '--jwks', jwks)).code).toBe(66);
+    expect((await run(VERIFIER, good, '--jwks', good)).code).toBe(66);
+    expect((await run(VERIFIER, good, '--jwks', `${service.url}/.well-known/jwks.json`)).code).toBe(0);
+  });
+});
