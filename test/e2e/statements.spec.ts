@@ -2,12 +2,14 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@je
 import { SchedulerRegistry } from '@nestjs/schedule';
 import { DataSource } from 'typeorm';
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from 'pg';
 import { poolOf } from '../../src/platform/database/statement-pool.js';
 import { WebhookDispatcher } from '../../src/webhooks/webhook-dispatcher.js';
 import type { TestAgent } from '../support/api.js';
 import { assertion, assertionKey } from '../support/partner-issuer.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
+import { until } from '../support/until.js';
 
 const JWT_BEARER = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
 
@@ -39,6 +41,12 @@ describe('the statements of', () => {
       const [first] = args as [string | { text: string; name?: string }];
       statements.push(typeof first === 'string' ? shortened(first) : (first.name ?? shortened(first.text)));
       return query.apply(this, args) as never;
+    });
+    // Rounds that were under way when their jobs were ended still go on to their end.
+    await until('nothing is asked by itself', async () => {
+      statements = [];
+      await delay(100);
+      return statements.length === 0;
     });
   });
   beforeEach(() => {

@@ -41,6 +41,8 @@ export class PartnerIssuer {
   keys: AssertionKey[];
   /** Header fields of the keys' document. */
   headers: Record<string, string> = {};
+  /** What else it answers, by path. */
+  readonly routes: Record<string, RequestListener> = {};
   /** Answers in the place of the issuer. */
   answering: RequestListener | null = null;
   private listensOn = 0;
@@ -62,6 +64,8 @@ export class PartnerIssuer {
     const server = createServer((request, response) => {
       issuer.calls.push(request.url ?? '');
       if (issuer.answering !== null) return issuer.answering(request, response);
+      const route = issuer.routes[(request.url ?? '').split('?')[0] ?? ''];
+      if (route !== undefined) return route(request, response);
       const documents: Record<string, Json> = {
         [`${path}/.well-known/openid-configuration`]: issuer.discovery(),
         '/keys': { keys: issuer.keys.map(({ jwk }) => jwk) },
