@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { createHmac, createPublicKey, randomUUID } from 'node:crypto';
+import { holdLedgers } from '../faults/conditions.js';
 import { basic, claimsOf, type Answer } from '../support/api.js';
 import { jws } from '../support/forge.js';
 import { assertion, assertionKey, signatureOf, type AssertionKey } from '../support/partner-issuer.js';
@@ -254,6 +255,16 @@ describe('RFC 7523, JWT client assertions, with RFC 7521', () => {
       const refused = signed();
       expect((await ask(refused, { scope: 'audit:read' })).body['error']).toBe('invalid_scope');
       await expectRefused(ask(refused), 'assertion_replayed');
+    });
+
+    it('§3 (7) a jti whose token did not come about stays used: there is never a second token for it', async () => {
+      const text = signed();
+      const hold = await holdLedgers(database);
+      const failed = await ask(text);
+      await hold.release();
+      expect([failed.status, failed.body['error']]).toEqual([503, 'temporarily_unavailable']);
+      await expectRefused(ask(text, {}, other), 'assertion_replayed');
+      await expectTaken(ask(signed()));
     });
 
     it('§3 (7) a jti is remembered no longer than it could be used', async () => {
