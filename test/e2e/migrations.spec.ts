@@ -6,7 +6,7 @@ import { dataSourceOptions } from '../../src/platform/database/data-source-optio
 import { DELIVERY_SLOTS, deliverySlotTable } from '../../src/platform/database/delivery-slots.js';
 import { migrate } from '../../src/platform/database/migrate.js';
 import { MIGRATIONS } from '../../src/platform/database/migration-list.js';
-import { Federation1764000040000 } from '../../src/platform/database/migrations/1764000040000-federation.js';
+import { Federation1764000050000 } from '../../src/platform/database/migrations/1764000050000-federation.js';
 import { until } from '../faults/conditions.js';
 import { cleanUpProcesses, environmentOf, runCommand } from '../support/service-process.js';
 import { addOrganization } from '../support/organization.js';
@@ -77,7 +77,7 @@ describe('migrating', () => {
     // As `migrate` does, but up to the migration before the one that knows keys and identities.
     const before = new DataSource({
       ...dataSourceOptions(database.owningUrl, 3),
-      migrations: MIGRATIONS.slice(0, MIGRATIONS.indexOf(Federation1764000040000)),
+      migrations: MIGRATIONS.slice(0, MIGRATIONS.indexOf(Federation1764000050000)),
     });
     await before.initialize();
     await before.runMigrations({ transaction: 'each' });

@@ -1,7 +1,7 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 /** Public keys and federated identities as credentials, the partners whose assertions are taken, and used assertions. */
-export class Federation1764000040000 implements MigrationInterface {
+export class Federation1764000050000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(PARTNERS);
     await runner.query(CREDENTIAL_KINDS);
