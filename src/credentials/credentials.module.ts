@@ -11,6 +11,8 @@ import { CredentialEntity } from './credential.entity.js';
 import { CredentialsController } from './credentials.controller.js';
 import { CredentialsRepository } from './credentials.repository.js';
 import { CredentialsService } from './credentials.service.js';
+import { FailedAuthentications } from './failed-authentications.js';
+import { FailedAuthenticationsRepository } from './failed-authentications.repository.js';
 import { LastUse } from './last-use.js';
 import { SealedSecretEntity } from './sealed-secret.entity.js';
 import { SecretHasher } from './secret-hasher.js';
@@ -30,6 +32,8 @@ import { SecretHasher } from './secret-hasher.js';
     CredentialsRepository,
     SecretHasher,
     LastUse,
+    FailedAuthentications,
+    FailedAuthenticationsRepository,
     ClientAuthenticator,
     ClientSecretBasicStrategy,
     ClientSecretPostStrategy,
