@@ -21,6 +21,7 @@ import {
 } from './assertions.repository.js';
 import { matchesClaims } from './claim-pattern.js';
 import { isUsable } from './credential.entity.js';
+import { FailedAuthentications } from './failed-authentications.js';
 import { LastUse } from './last-use.js';
 import { matchesSubject } from './subject-pattern.js';
 import { UsedAssertions } from './used-assertions.js';
@@ -72,6 +73,7 @@ export class AssertionAuthenticator implements OnApplicationShutdown {
     private readonly assertions: AssertionsService,
     private readonly used: UsedAssertions,
     private readonly lastUse: LastUse,
+    private readonly failures: FailedAuthentications,
     private readonly refusals: RefusalsService,
     private readonly clock: Clock,
     private readonly metrics: Metrics,
@@ -82,7 +84,7 @@ export class AssertionAuthenticator implements OnApplicationShutdown {
     this.lookup = new LookupCoalescer(
       'assertion_clients',
       LOOKUP_LIMITS,
-      (keys) => repository.readClients(keys),
+      (keys) => repository.readClients(keys, this.clock.now(), config.abuse.failures),
       (size, seconds) => metrics.flushed('assertion_clients', size, seconds),
     );
     metrics.observeQueue('assertion_clients', () => this.lookup.depth);
@@ -94,27 +96,39 @@ export class AssertionAuthenticator implements OnApplicationShutdown {
    * decided later.
    *
    * @returns the client with the state that was read
-   * @throws OAuthError `invalid_client`, the same for every cause; the cause is audited where the agent is known
+   * @throws OAuthError `invalid_client`, the same for every cause; the cause is audited where the agent is known.
+   *   `temporarily_unavailable` (429) after too many failures: then nothing is looked at
    */
   async authenticate(attempt: AssertionAttempt, origin: RequestOrigin): Promise<Client> {
     const assertion = parseAssertion(attempt.assertion);
     const issuer = assertion === null || isUuid(assertion.issuer) ? null : assertion.issuer;
     const method = issuer === null ? 'private_key_jwt' : 'federated_assertion';
     const clientId = attempt.clientId ?? (issuer === null ? assertion?.subject : undefined) ?? '';
-    const candidates = isUuid(clientId) ? await this.lookup.read({ agentId: clientId.toLowerCase(), issuer }) : [];
+    const source = this.failures.sourceOf(clientId, origin);
+    this.failures.refuseWhileWaiting(source);
+    const candidates = isUuid(clientId)
+      ? await this.lookup.read({ agentId: source.clientId, issuer, network: source.network })
+      : [];
     const [known] = candidates;
     if (known === undefined) {
+      await this.failures.record(source, false, Promise.resolve());
       // There is no chain for it: the log and the metrics are where failures of unknown clients are seen.
       this.logger.log(`an unknown client failed to authenticate: ${isUuid(clientId) ? clientId : 'no UUID'}`);
       throw this.refusal(method, 'unknown_client');
     }
+    this.failures.refuseWhileWaiting(source, known.waitsUntil);
     const proven =
       known.agentStatus === 'decommissioned'
         ? 'agent_decommissioned'
         : assertion === null
           ? 'malformed_assertion'
           : await (issuer === null ? this.byKey(assertion, candidates) : this.byPartner(assertion, candidates));
-    if (typeof proven === 'string') throw await this.auditedRefusal(known, method, proven, origin);
+    if (typeof proven === 'string') {
+      const audited = this.auditFailure(known, method, proven, origin);
+      // That a partner is down is no failure of the client's.
+      await (proven === 'keys_unavailable' ? audited : this.failures.record(source, true, audited));
+      throw this.refusal(method, proven);
+    }
     const { organizationId, agentId, credential } = proven;
     this.lastUse.note({ organizationId, agentId, credentialId: credential.credentialId }, credential.lastUsedAt);
     return { ...proven, credentialId: credential.credentialId };
@@ -189,12 +203,12 @@ export class AssertionAuthenticator implements OnApplicationShutdown {
     return isFresh ? proven : 'assertion_replayed';
   }
 
-  private async auditedRefusal(
+  private async auditFailure(
     { organizationId, agentId }: AssertionCandidate,
     method: ClientAuthenticationMethod,
     cause: FailureCause,
     origin: RequestOrigin,
-  ): Promise<OAuthError> {
+  ): Promise<void> {
     const event: NewAuditEvent = {
       organizationId,
       action: 'token.refused',
@@ -205,7 +219,6 @@ export class AssertionAuthenticator implements OnApplicationShutdown {
       details: { reason: 'invalid_client', cause, method },
     };
     await this.refusals.record(event, `invalid_client ${cause}`);
-    return this.refusal(method, cause);
   }
 
   private refusal(method: ClientAuthenticationMethod, cause: FailureCause): OAuthError {

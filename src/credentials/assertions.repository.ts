@@ -1,8 +1,10 @@
 import { Injectable } from '@nestjs/common';
 import type { PartnerTrust } from '../federation/assertions.service.js';
+import type { FailureLimits } from '../platform/config/config.js';
 import { StatementPool } from '../platform/database/statement-pool.js';
 import type { PublicJwk } from '../platform/jws/public-key.js';
 import type { ScopeAudience } from '../platform/kernel/client.js';
+import type { Tier } from '../platform/kernel/tier.js';
 import type { ClaimPattern } from './claim-pattern.js';
 import type { CredentialStatus } from './credential.entity.js';
 
@@ -10,12 +12,15 @@ import type { CredentialStatus } from './credential.entity.js';
 export interface AssertionClientKey {
   readonly agentId: string;
   readonly issuer: string | null;
+  /** The network that it calls from, as failures are counted. */
+  readonly network: string;
 }
 
 /** The state of an agent and of one credential that its assertion may be checked against, read together. */
 export interface AssertionCandidate {
   readonly organizationId: string;
   readonly organizationStatus: 'active' | 'suspended';
+  readonly tier: Tier;
   readonly agentId: string;
   readonly agentStatus: 'active' | 'suspended' | 'decommissioned';
   readonly scopes: readonly string[];
@@ -25,6 +30,8 @@ export interface AssertionCandidate {
   readonly audiences: readonly ScopeAudience[];
   /** `null` where the agent has none. */
   readonly credential: AssertionCredential | null;
+  /** Until when the client has to wait in the network, after too many failures there; null where it does not. */
+  readonly waitsUntil: Date | null;
 }
 
 /** A public key or a federated identity that is not revoked. */
@@ -59,6 +66,7 @@ interface AssertionClientRow {
   organization_id: string;
   organization_status: 'active' | 'suspended';
   organization_generation: number;
+  tier: Tier;
   agent_id: string;
   agent_status: 'active' | 'suspended' | 'decommissioned';
   agent_generation: number;
@@ -81,11 +89,13 @@ interface AssertionClientRow {
   partner_algorithms: string[] | null;
   partner_single_use: boolean;
   partner_status: string;
+  waits_until: Date | null;
 }
 
 const READ_ASSERTION_CLIENTS = {
   name: 'read_assertion_clients',
-  text: 'SELECT * FROM read_assertion_clients($1::uuid[], $2::text[])',
+  text: `SELECT * FROM read_assertion_clients($1::uuid[], $2::text[], $3::text[], $4::timestamptz, $5::integer,
+    $6::integer)`,
 };
 
 /** In the order of the index, so that two batches cannot wait for each other. */
@@ -115,11 +125,23 @@ const DELETE_EXPIRED = {
 export class AssertionsRepository {
   constructor(private readonly statements: StatementPool) {}
 
-  /** What each assertion is checked against, in the order given; empty where there is no such agent. One query. */
-  async readClients(keys: readonly AssertionClientKey[]): Promise<readonly (readonly AssertionCandidate[])[]> {
+  /**
+   * What each assertion is checked against, in the order given; empty where there is no such agent. One query.
+   *
+   * @param limits how many failures make a client wait
+   */
+  async readClients(
+    keys: readonly AssertionClientKey[],
+    now: Date,
+    limits: FailureLimits,
+  ): Promise<readonly (readonly AssertionCandidate[])[]> {
     const rows = await this.statements.query<AssertionClientRow>(READ_ASSERTION_CLIENTS, [
       keys.map(({ agentId }) => agentId),
       keys.map(({ issuer }) => issuer),
+      keys.map(({ network }) => network),
+      now.toISOString(),
+      limits.perClient,
+      limits.perNetwork,
     ]);
     const found: AssertionCandidate[][] = keys.map(() => []);
     for (const row of rows) {
@@ -168,6 +190,7 @@ function toCandidate(row: AssertionClientRow, issuer: string | null): AssertionC
   return {
     organizationId: row.organization_id,
     organizationStatus: row.organization_status,
+    tier: row.tier,
     agentId: row.agent_id,
     agentStatus: row.agent_status,
     scopes: row.scopes,
@@ -175,6 +198,7 @@ function toCandidate(row: AssertionClientRow, issuer: string | null): AssertionC
     generation: `${row.organization_generation}.${row.agent_generation}.${row.credential_generation}`,
     audiences: (row.audiences ?? []).map(([scope, identifier, ttlSeconds]) => ({ scope, identifier, ttlSeconds })),
     credential: row.credential_id === null ? null : toCredential(row, row.credential_id, issuer),
+    waitsUntil: row.waits_until,
   };
 }
 

@@ -89,8 +89,10 @@ export class ClientAuthenticationGuard extends AuthGuard() {
     return true;
   }
 
-  private countRefusal({ error }: OAuthError): void {
-    if (error === 'invalid_request' || error === 'unsupported_grant_type' || error === 'invalid_client') {
+  private countRefusal({ error, status }: OAuthError): void {
+    if (status === 429) {
+      this.metrics.tokenRefused('throttled');
+    } else if (error === 'invalid_request' || error === 'unsupported_grant_type' || error === 'invalid_client') {
       this.metrics.tokenRefused(error);
     }
   }

@@ -18,6 +18,8 @@ import { CredentialEntity } from './credential.entity.js';
 import { CredentialsController } from './credentials.controller.js';
 import { CredentialsRepository } from './credentials.repository.js';
 import { CredentialsService } from './credentials.service.js';
+import { FailedAuthentications } from './failed-authentications.js';
+import { FailedAuthenticationsRepository } from './failed-authentications.repository.js';
 import { FederatedIdentitiesController } from './federated-identities.controller.js';
 import { FederatedIdentitiesService } from './federated-identities.service.js';
 import { LastUse } from './last-use.js';
@@ -47,6 +49,8 @@ import { UsedAssertions } from './used-assertions.js';
     UsedAssertions,
     SecretHasher,
     LastUse,
+    FailedAuthentications,
+    FailedAuthenticationsRepository,
     ClientAuthenticator,
     ClientSecretBasicStrategy,
     ClientSecretPostStrategy,

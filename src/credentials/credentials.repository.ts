@@ -1,9 +1,11 @@
 import { Injectable } from '@nestjs/common';
 import { Not, type EntityManager } from 'typeorm';
 import type { PartnerEntity } from '../federation/partners.service.js';
+import type { FailureLimits } from '../platform/config/config.js';
 import { StatementPool } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import type { ScopeAudience } from '../platform/kernel/client.js';
+import type { Tier } from '../platform/kernel/tier.js';
 import { CredentialEntity, type CredentialKind, type CredentialStatus } from './credential.entity.js';
 import { SealedSecretEntity } from './sealed-secret.entity.js';
 
@@ -11,12 +13,15 @@ import { SealedSecretEntity } from './sealed-secret.entity.js';
 export interface ClientKey {
   readonly agentId: string;
   readonly prefix: string;
+  /** The network that it calls from, as failures are counted. */
+  readonly network: string;
 }
 
 /** The state of an agent and of one of its credentials, read together. */
 export interface ClientCandidate {
   readonly organizationId: string;
   readonly organizationStatus: 'active' | 'suspended';
+  readonly tier: Tier;
   readonly agentId: string;
   readonly agentStatus: 'active' | 'suspended' | 'decommissioned';
   readonly scopes: readonly string[];
@@ -34,6 +39,8 @@ export interface ClientCandidate {
     readonly retiresAt: Date | null;
     readonly lastUsedAt: Date | null;
   } | null;
+  /** Until when the client has to wait in the network, after too many failures there; null where it does not. */
+  readonly waitsUntil: Date | null;
 }
 
 /** The use of a credential, as it is kept in `last_used_at`. */
@@ -55,6 +62,7 @@ interface ClientRow {
   organization_id: string;
   organization_status: 'active' | 'suspended';
   organization_generation: number;
+  tier: Tier;
   agent_id: string;
   agent_status: 'active' | 'suspended' | 'decommissioned';
   agent_generation: number;
@@ -68,9 +76,13 @@ interface ClientRow {
   retires_at: Date | null;
   last_used_at: Date | null;
   audiences: [scope: string, identifier: string, ttlSeconds: number | null][] | null;
+  waits_until: Date | null;
 }
 
-const READ_CLIENTS = { name: 'read_clients', text: 'SELECT * FROM read_clients($1::uuid[], $2::text[])' };
+const READ_CLIENTS = {
+  name: 'read_clients',
+  text: `SELECT * FROM read_clients($1::uuid[], $2::text[], $3::text[], $4::timestamptz, $5::integer, $6::integer)`,
+};
 
 /** Rows that somebody holds are skipped: a note of use waits for nobody, so it can never be part of a deadlock. */
 const RECORD_USES = {
@@ -96,11 +108,23 @@ export class CredentialsRepository {
     private readonly unitOfWork: UnitOfWork,
   ) {}
 
-  /** What is known about each client, in the order given; empty where there is no such agent. One query. */
-  async readClients(keys: readonly ClientKey[]): Promise<readonly (readonly ClientCandidate[])[]> {
+  /**
+   * What is known about each client, in the order given; empty where there is no such agent. One query.
+   *
+   * @param limits how many failures make a client wait
+   */
+  async readClients(
+    keys: readonly ClientKey[],
+    now: Date,
+    limits: FailureLimits,
+  ): Promise<readonly (readonly ClientCandidate[])[]> {
     const rows = await this.statements.query<ClientRow>(READ_CLIENTS, [
       keys.map(({ agentId }) => agentId),
       keys.map(({ prefix }) => prefix),
+      keys.map(({ network }) => network),
+      now.toISOString(),
+      limits.perClient,
+      limits.perNetwork,
     ]);
     const found: ClientCandidate[][] = keys.map(() => []);
     for (const row of rows) found[row.ordinal - 1]?.push(toCandidate(row));
@@ -255,6 +279,7 @@ function toCandidate(row: ClientRow): ClientCandidate {
   return {
     organizationId: row.organization_id,
     organizationStatus: row.organization_status,
+    tier: row.tier,
     agentId: row.agent_id,
     agentStatus: row.agent_status,
     scopes: row.scopes,
@@ -272,5 +297,6 @@ function toCandidate(row: ClientRow): ClientCandidate {
             retiresAt: row.retires_at,
             lastUsedAt: row.last_used_at,
           },
+    waitsUntil: row.waits_until,
   };
 }

@@ -50,6 +50,11 @@ const PROVOKED: Readonly<Record<string, (service: TestApp) => Promise<Exchange>>
     await database.query('UPDATE organization_ledgers SET tokens_used = 10000');
     return api.requestToken(operator);
   },
+  'docs/credentials.md: Response to whoever waits (429 Too Many Requests):': async ({ api, operator }) => {
+    const agent = await api.agent(await api.token(operator));
+    for (let time = 0; time < 10; time += 1) await api.requestToken({ ...agent, clientSecret: 'wrong' });
+    return api.requestToken(agent);
+  },
   [`${GUIDE}: ### 400 unsupported_grant_type`]: ({ api, operator }) =>
     api.requestToken(operator, { grant_type: 'password' }),
 };

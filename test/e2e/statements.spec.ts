@@ -66,20 +66,21 @@ describe('the statements of', () => {
     expect(statements).toEqual(['read_clients', 'issue_tokens']);
   });
 
-  it('a token request that is refused are the lookup and its audit event', async () => {
+  it('a token request that is refused are the lookup, its audit event and its count', async () => {
     expect((await service.api.requestToken({ ...agent, clientSecret: 'wrong' })).status).toBe(401);
-    expect(statements).toEqual(['read_clients', 'record_refusals']);
+    expect(statements[0]).toBe('read_clients');
+    expect([...statements].sort()).toEqual(['read_clients', 'record_authentication_failures', 'record_refusals']);
   });
 
-  it('a token request that is refused again within a minute are the lookup', async () => {
+  it('a token request that is refused again within a minute are the lookup and its count', async () => {
     expect((await service.api.requestToken({ ...agent, clientSecret: 'wrong' })).status).toBe(401);
-    expect(statements).toEqual(['read_clients']);
+    expect(statements).toEqual(['read_clients', 'record_authentication_failures']);
   });
 
-  it('a token request of an unknown client are one', async () => {
+  it('a token request of an unknown client are the lookup and its count', async () => {
     const stranger = { ...agent, clientId: '00000000-0000-4000-8000-000000000000' };
     expect((await service.api.requestToken(stranger)).status).toBe(401);
-    expect(statements).toEqual(['read_clients']);
+    expect(statements).toEqual(['read_clients', 'record_authentication_failures']);
   });
 
   it('20 parallel token requests are at most as many, and fewer where they meet', async () => {
@@ -98,7 +99,7 @@ describe('the statements of', () => {
     ] as const) {
       statements = [];
       expect(await service.api.introspect(by, of)).toMatchObject({ active: true });
-      expect(statements).toEqual(['tokens_alive']);
+      expect(statements).toEqual(['token_tiers']);
     }
   });
 
@@ -106,7 +107,7 @@ describe('the statements of', () => {
     const { clientId: client_id, clientSecret: client_secret } = agent;
     const { body } = await service.api.form('/api/v1/token/introspect', { token, client_id, client_secret });
     expect(body).toMatchObject({ active: true });
-    expect(statements).toEqual(['read_clients', 'tokens_alive']);
+    expect(statements).toEqual(['read_clients', 'token_tiers']);
   });
 
   it('a token request with an assertion of its own are a lookup, the use of the assertion, and a flush', async () => {
@@ -161,7 +162,7 @@ describe('the statements of', () => {
 
   it('the reading of an agent are the check of the token and the read', async () => {
     expect((await service.api.call('GET', `/agents/${agent.agentId}`, token)).status).toBe(200);
-    expect(statements).toEqual(['tokens_alive', 'SELECT "AgentEntity"."organization_id"']);
+    expect(statements).toEqual(['token_tiers', 'SELECT "AgentEntity"."organization_id"']);
   });
 
   it('the reading of an agent by the operator are one more, which finds its organization', async () => {
@@ -174,7 +175,7 @@ describe('the statements of', () => {
     statements = [];
     expect((await service.api.revoke(operator, revoked)).status).toBe(200);
     expect(statements).toEqual([
-      ...['tokens_alive', 'tokens_alive'],
+      ...['token_tiers', 'token_tiers'],
       ...['START TRANSACTION', 'SET TRANSACTION', 'SELECT 1', 'SELECT (tokens_alive(ARRAY[$1::uuid],'],
       ...['INSERT INTO', 'SELECT event_sequence,', 'COMMIT'],
     ]);

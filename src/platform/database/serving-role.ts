@@ -19,6 +19,7 @@ const TABLE_GRANTS: Readonly<Record<string, string>> = {
   organization_usage: 'SELECT, INSERT, UPDATE',
   organization_usage_cursors: 'SELECT, INSERT, UPDATE',
   token_revocations: 'SELECT, INSERT, DELETE',
+  authentication_failures: 'SELECT, INSERT, DELETE',
   signing_keys: 'SELECT, INSERT, UPDATE',
   sealed_secrets: 'SELECT, INSERT',
   audit_events: 'SELECT, INSERT',

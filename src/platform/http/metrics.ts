@@ -54,6 +54,10 @@ export class Metrics implements OnApplicationShutdown {
     'Failed client authentications.',
     'method',
   );
+  private readonly heldBack = this.counter(
+    'client_authentications_held_back_total',
+    'Client authentications refused after too many failures.',
+  );
   private readonly flushSize = this.histogram('flush_size', 'Entries in one flush.', ['queue'], SIZE_BUCKETS);
   private readonly flushSeconds = this.histogram('flush_seconds', 'Duration of one flush.', ['queue'], TIME_BUCKETS);
   private readonly webhookSeconds = this.histogram(
@@ -126,6 +130,11 @@ export class Metrics implements OnApplicationShutdown {
   /** Counts a failed client authentication. */
   clientAuthenticationFailed(method: ClientAuthenticationMethod): void {
     this.failedAuthentications.inc({ method });
+  }
+
+  /** Counts a client authentication that had to wait. */
+  clientAuthenticationHeldBack(): void {
+    this.heldBack.inc();
   }
 
   /** Records an attempt to deliver a webhook. */

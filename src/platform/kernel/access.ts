@@ -89,8 +89,15 @@ export const CallingClient = createParamDecorator((_: unknown, context: Executio
 export function originOf(request: FastifyRequest): RequestOrigin {
   const userAgent = request.headers['user-agent'];
   // A trusted proxy may pass on anything in X-Forwarded-For: what is no address is not taken for one.
-  const ip = isIP(request.ip) === 0 ? (request.socket.remoteAddress ?? null) : request.ip;
+  const forwarded = withoutPort(request.ip);
+  const ip = isIP(forwarded) === 0 ? (request.socket.remoteAddress ?? null) : forwarded;
   return { ip, userAgent: userAgent === undefined ? null : userAgent.slice(0, 256) };
+}
+
+/** Some proxies write `192.0.2.7:4711` or `[2001:db8::7]:4711`. */
+function withoutPort(address: string): string {
+  const [, bracketed, plain] = /^(?:\[([^\]]+)\](?::\d+)?|([\d.]+):\d+)$/.exec(address) ?? [];
+  return bracketed ?? plain ?? address;
 }
 
 /** Injects where the request came from. */

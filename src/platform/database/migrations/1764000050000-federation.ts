@@ -88,15 +88,18 @@ CREATE INDEX used_assertions_expiry ON used_assertions (expires_at);
  * secrets pay nothing for it.
  */
 const READ_ASSERTION_CLIENTS = `
-CREATE FUNCTION read_assertion_clients(p_agents uuid[], p_issuers text[])
+CREATE FUNCTION read_assertion_clients(
+  p_agents uuid[], p_issuers text[], p_networks text[], p_now timestamptz, p_client_limit integer,
+  p_network_limit integer
+)
 RETURNS TABLE (
-  ordinal integer, organization_id uuid, organization_status text, organization_generation integer,
+  ordinal integer, organization_id uuid, organization_status text, organization_generation integer, tier text,
   agent_id uuid, agent_status text, agent_generation integer, scopes text[], token_ttl_seconds integer,
   credential_id uuid, credential_status text, credential_generation integer,
   expires_at timestamptz, retires_at timestamptz, last_used_at timestamptz, audiences jsonb,
   public_jwk jsonb, subject text, claims jsonb,
   partner_id uuid, partner_jwks_uri text, partner_jwks jsonb, partner_audience text, partner_algorithms text[],
-  partner_single_use boolean, partner_status text
+  partner_single_use boolean, partner_status text, waits_until timestamptz
 )
 LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan
@@ -106,7 +109,7 @@ SET enable_mergejoin = off
 AS $$
 BEGIN
   RETURN QUERY
-    SELECT t.ordinal::integer, o.organization_id, o.status, o.generation,
+    SELECT t.ordinal::integer, o.organization_id, o.status, o.generation, o.tier,
         a.agent_id, a.status, a.generation, a.scopes, a.token_ttl_seconds,
         c.credential_id, c.status, c.generation, c.expires_at, c.retires_at, c.last_used_at,
         (SELECT jsonb_agg(jsonb_build_array(s.name, r.identifier, r.token_ttl_seconds))
@@ -114,8 +117,13 @@ BEGIN
           JOIN resource_scopes s ON s.organization_id = a.organization_id AND s.name = u.name
           JOIN resource_servers r ON r.organization_id = s.organization_id AND r.resource_id = s.resource_id),
         c.public_jwk, c.subject, c.claims,
-        p.partner_id, p.jwks_uri, p.jwks, p.audience, p.algorithms, p.single_use, p.status
-      FROM unnest(p_agents, p_issuers) WITH ORDINALITY AS t (agent, issuer, ordinal)
+        p.partner_id, p.jwks_uri, p.jwks, p.audience, p.algorithms, p.single_use, p.status,
+        CASE WHEN (SELECT 1 FROM authentication_failures f
+            WHERE f.network = t.network AND f.client_id = t.agent AND f.failed_at > p_now - interval '1 minute'
+            LIMIT 1) = 1
+          THEN coalesce(authentication_wait(t.network, t.agent, p_now, p_client_limit),
+            authentication_wait(t.network, NULL, p_now, p_network_limit)) END
+      FROM unnest(p_agents, p_issuers, p_networks) WITH ORDINALITY AS t (agent, issuer, network, ordinal)
       JOIN agents a ON a.agent_id = t.agent
       JOIN organizations o ON o.organization_id = a.organization_id
       LEFT JOIN federation_partners p ON p.organization_id = a.organization_id AND p.issuer = t.issuer
