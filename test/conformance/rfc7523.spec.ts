@@ -11,6 +11,8 @@ import { createTestDatabase, type TestDatabase } from '../support/test-database.
 type Json = Record<string, unknown>;
 
 const TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
+/** Failures are not slowed down here: there are many of them, on purpose. */
+const PATIENT = { AUTHENTICATION_FAILURES_PER_CLIENT: '1000', AUTHENTICATION_FAILURES_PER_ADDRESS: '1000000' };
 const ISSUER = 'https://id.example/tenants';
 const REFUSAL = {
   error: 'invalid_client',
@@ -30,7 +32,7 @@ describe('RFC 7523, JWT client assertions, with RFC 7521', () => {
   beforeAll(async () => {
     database = await createTestDatabase();
     clock = new SettableClock();
-    const env = { ISSUER, TOKEN_TTL_SECONDS: '86400' };
+    const env = { ...PATIENT, ISSUER, TOKEN_TTL_SECONDS: '86400' };
     service = await startTestApp({ database, clock, env });
     other = await startTestApp({ database, clock, env });
     operator = await service.api.token(service.operator);
@@ -347,6 +349,31 @@ describe('RFC 7523, JWT client assertions, with RFC 7521', () => {
     it('an access token of ours is no assertion', async () => {
       const token = (await ask(signed())).body['access_token'] as string;
       await expectRefused(ask(token, { client_id: agentId }));
+    });
+  });
+
+  describe('RFC 6749 §2.3.1, many failures', () => {
+    it('make the client wait at its address, with the right key too; others, and it after a minute, go on', async () => {
+      const strict = await startTestApp({ database, clock, env: { ISSUER, TOKEN_TTL_SECONDS: '86400' } });
+      try {
+        const evil = { ...assertionKey(), kid: key.kid };
+        for (let count = 0; count < 10; count += 1) {
+          expect((await ask(assertion(evil, claims()), {}, strict)).status).toBe(401);
+        }
+        const text = signed();
+        const held = await ask(text, {}, strict);
+        expect([held.status, held.body['error']]).toEqual([429, 'temporarily_unavailable']);
+        expect(Number(held.headers.get('retry-after'))).toBeGreaterThan(0);
+        const bystander = await service.api.agent(operator);
+        const own = await keyOf(bystander.agentId);
+        const theirs = { ...claims(), iss: bystander.agentId, sub: bystander.agentId };
+        expect((await ask(assertion(own, theirs), {}, strict)).status).toBe(200);
+        clock.advance(61);
+        // What had to wait was not looked at, so it is not used up.
+        expect((await ask(signed(), {}, strict)).status).toBe(200);
+      } finally {
+        await strict.close();
+      }
     });
   });
 

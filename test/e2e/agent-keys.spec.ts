@@ -11,6 +11,8 @@ import { until } from '../support/until.js';
 type Json = Record<string, unknown>;
 
 const TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
+/** Failures are not slowed down here: there are many of them, on purpose. */
+const PATIENT = { AUTHENTICATION_FAILURES_PER_CLIENT: '1000', AUTHENTICATION_FAILURES_PER_ADDRESS: '1000000' };
 const ISSUER = 'https://id.example';
 
 /** Two replicas on one database. */
@@ -23,7 +25,7 @@ let operator: string;
 beforeAll(async () => {
   database = await createTestDatabase();
   clock = new SettableClock();
-  const env = { ISSUER, TOKEN_TTL_SECONDS: '86400' };
+  const env = { ...PATIENT, ISSUER, TOKEN_TTL_SECONDS: '86400' };
   service = await startTestApp({ database, clock, env });
   other = await startTestApp({ database, clock, env });
   operator = await service.api.token(service.operator);

@@ -13,6 +13,8 @@ import { until } from '../support/until.js';
 type Json = Record<string, unknown>;
 
 const TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
+/** Failures are not slowed down here: there are many of them, on purpose. */
+const PATIENT = { AUTHENTICATION_FAILURES_PER_CLIENT: '1000', AUTHENTICATION_FAILURES_PER_ADDRESS: '1000000' };
 const ISSUER = 'https://id.example';
 const SUBJECT = 'repo:octo-org/octo-repo:ref:refs/heads/main';
 const DISCOVERY = '/.well-known/openid-configuration';
@@ -32,7 +34,7 @@ let issuer: PartnerIssuer;
 beforeAll(async () => {
   database = await createTestDatabase();
   clock = new SettableClock();
-  const env = { ISSUER, FEDERATION_ALLOWED_NETWORKS: '127.0.0.1', TOKEN_TTL_SECONDS: '86400' };
+  const env = { ...PATIENT, ISSUER, FEDERATION_ALLOWED_NETWORKS: '127.0.0.1', TOKEN_TTL_SECONDS: '86400' };
   service = await startTestApp({ database, clock, env });
   other = await startTestApp({ database, clock, env });
   operator = await service.api.token(service.operator);
