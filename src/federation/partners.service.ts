@@ -138,7 +138,8 @@ export class PartnersService {
       });
       const named = Object.entries(rest).filter(([, value]) => value !== undefined);
       Object.assign(partner, Object.fromEntries(named), { updatedAt: this.clock.now() });
-      if (partner.jwks === null && partner.jwksUri === null) this.requireDiscoverable(partner);
+      // Only where that changes: a partner that cannot be reached any more can still be disabled.
+      if (jwks !== undefined || jwksUri !== undefined) this.requireDiscoverable(partner);
       await this.repository.update(transaction, partner);
       const changed = Object.entries(body)
         .filter(([, value]) => value !== undefined)
@@ -204,8 +205,8 @@ export class PartnersService {
     if (jwksUri !== undefined || given !== null) partner.jwksUri = uri;
   }
 
-  private requireDiscoverable({ issuer }: PartnerEntity): void {
-    const detail = this.documents.fault(issuer);
+  private requireDiscoverable({ issuer, jwks, jwksUri }: PartnerEntity): void {
+    const detail = jwks === null && jwksUri === null ? this.documents.fault(issuer) : null;
     if (detail !== null)
       throw problems.validationFailed.withErrors({ pointer: '/jwksUri', detail: `issuer ${detail}` });
   }

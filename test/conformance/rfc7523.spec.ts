@@ -175,6 +175,7 @@ describe('RFC 7523, JWT client assertions, with RFC 7521', () => {
       ['§3 (2) no subject', { sub: undefined }],
       ['§3 (3) no audience', { aud: undefined }],
       ['§3 (3) an audience that is an object', { aud: { id: ISSUER } }],
+      ['§3 (3) an empty list of audiences', { aud: [] }],
       ['§3 (3) seventeen audiences', { aud: Array.from({ length: 17 }, () => ISSUER) }],
       ['§3 (4) no expiry', { exp: undefined }],
       ['§3 (4) an expiry that is text', { exp: '9999999999' }],

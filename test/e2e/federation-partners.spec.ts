@@ -197,6 +197,18 @@ describe('a federation partner', () => {
     }
   });
 
+  it('whose issuer cannot be reached keeps its keys inline, and can be disabled whatever it is', async () => {
+    const { partnerId } = await made({ issuer: 'https://10.0.0.9', jwks: jwks() });
+    const path = `/federation/partners/${String(partnerId)}`;
+    const discovered = await call('PATCH', path, { jwks: null });
+    expect([discovered.status, discovered.body['errors']]).toEqual([
+      400,
+      [{ pointer: '/jwksUri', detail: 'issuer names an address that may not be called' }],
+    ]);
+    await service.database.query('UPDATE federation_partners SET jwks = NULL WHERE partner_id = $1', [partnerId]);
+    expect((await call('PATCH', path, { status: 'disabled' })).body).toMatchObject({ status: 'disabled', jwks: null });
+  });
+
   it('is not changed to what it could not be made with, and never its issuer or organization', async () => {
     const { partnerId } = await made();
     const path = `/federation/partners/${String(partnerId)}`;

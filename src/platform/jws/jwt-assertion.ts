@@ -33,7 +33,8 @@ export function parseAssertion(text: string): JwtAssertion | null {
   if (jws === null || !isAssertionTyp(jws.typ)) return null;
   const { iss, sub, aud, exp, nbf, iat, jti } = jws.claims;
   const audiences = Array.isArray(aud) ? (aud as unknown[]) : [aud];
-  if (!isText(iss) || !isText(sub) || audiences.length > MAX_AUDIENCES || !audiences.every(isText)) return null;
+  if (!isText(iss) || !isText(sub) || !audiences.every(isText)) return null;
+  if (audiences.length === 0 || audiences.length > MAX_AUDIENCES) return null;
   if (!isNumericDate(exp) || !isOptional(nbf, isNumericDate) || !isOptional(iat, isNumericDate)) return null;
   if (!isOptional(jti, isText)) return null;
   return {
