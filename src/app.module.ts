@@ -7,6 +7,7 @@ import { OperatorModule } from './operator/operator.module.js';
 import { ClientAuthenticationGuard } from './credentials/client-authentication.guard.js';
 import { EvidenceModule } from './evidence/evidence.module.js';
 import { CredentialsModule } from './credentials/credentials.module.js';
+import { FederationModule } from './federation/federation.module.js';
 import { KeysModule } from './keys/keys.module.js';
 import { OrganizationsModule } from './organizations/organizations.module.js';
 import type { Config } from './platform/config/config.js';
@@ -50,6 +51,7 @@ export class AppModule {
         ResourcesModule,
         AgentsModule,
         QuotaModule,
+        FederationModule,
         CredentialsModule,
         TokensModule,
         WebhooksModule,

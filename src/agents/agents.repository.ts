@@ -138,7 +138,7 @@ export class AgentsRepository {
   }
 
   /**
-   * Whether there is an active agent that holds all built-in scopes, in an active organization, with a secret that
+   * Whether there is an active agent that holds all built-in scopes, in an active organization, with a credential that
    * works for another day at least. Acts on operators wait for each other, so that two of them cannot both leave the other's operator as the
    * last one.
    */
@@ -150,7 +150,9 @@ export class AgentsRepository {
           JOIN organizations o ON o.organization_id = a.organization_id AND o.status = 'active'
           JOIN credentials c ON c.organization_id = a.organization_id AND c.agent_id = a.agent_id
             AND c.status = 'active' AND (c.expires_at IS NULL OR c.expires_at > $2::timestamptz + interval '1 day')
+          LEFT JOIN federation_partners p ON p.organization_id = c.organization_id AND p.partner_id = c.partner_id
           WHERE '${OPERATOR_SCOPE}' = ANY (a.scopes) AND a.scopes @> $1::text[] AND a.status = 'active'
+            AND (p.status = 'active' OR c.partner_id IS NULL)
       ) AS usable`,
       [[...BUILT_IN_SCOPE_NAMES], now],
     );

@@ -252,17 +252,19 @@ export class AgentsService {
   }
 
   /**
-   * Looks whether there is a usable operator, before an act. Where there is none already, as when the last secret has
+   * Looks whether there is a usable operator, before an act. Where there is none already, as when the last credential has
    * expired, the act is not what leaves none.
    *
-   * @returns what refuses the act, once it is done, where it has left none
+   * @returns what refuses the act with `conflict`, once it is done, where it has left none
    */
-  private async watchOperators(transaction: EntityManager): Promise<() => Promise<void>> {
+  async watchOperators(transaction: EntityManager): Promise<() => Promise<void>> {
     const usable = () => this.repository.hasUsableOperator(transaction, this.clock.now());
     const before = await usable();
     return async () => {
       if (!before || (await usable())) return;
-      throw conflict('This would leave no usable operator: no active agent with every built-in scope and a secret.');
+      throw conflict(
+        'This would leave no usable operator: no active agent with every built-in scope and a credential.',
+      );
     };
   }
 

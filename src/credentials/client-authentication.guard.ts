@@ -8,6 +8,7 @@ import { accessOf, type AuthenticatedRequest } from '../platform/kernel/access.j
 import { isActive, principalOf, type Client } from '../platform/kernel/client.js';
 import { OAuthError, oauthErrors } from '../platform/kernel/oauth-error.js';
 import { insufficientScope } from '../platform/kernel/grants.js';
+import { CLIENT_ASSERTION, ClientAssertionStrategy } from './client-assertion.strategy.js';
 import { CLIENT_SECRET_BASIC, ClientSecretBasicStrategy, usesBasic } from './client-secret-basic.strategy.js';
 import { CLIENT_SECRET_POST, ClientSecretPostStrategy } from './client-secret-post.strategy.js';
 
@@ -26,10 +27,15 @@ export class ClientAuthenticationGuard extends AuthGuard() {
     private readonly metrics: Metrics,
     basic: ClientSecretBasicStrategy,
     post: ClientSecretPostStrategy,
+    assertion: ClientAssertionStrategy,
   ) {
     super({
       property: 'client',
-      defaultStrategy: [ownName(CLIENT_SECRET_BASIC, basic), ownName(CLIENT_SECRET_POST, post)],
+      defaultStrategy: [
+        ownName(CLIENT_SECRET_BASIC, basic),
+        ownName(CLIENT_SECRET_POST, post),
+        ownName(CLIENT_ASSERTION, assertion),
+      ],
     });
   }
 
@@ -78,8 +84,10 @@ export class ClientAuthenticationGuard extends AuthGuard() {
     return true;
   }
 
-  private countRefusal({ error }: OAuthError): void {
-    if (error === 'invalid_request' || error === 'unsupported_grant_type' || error === 'invalid_client') {
+  private countRefusal({ error, status }: OAuthError): void {
+    if (status === 429) {
+      this.metrics.tokenRefused('throttled');
+    } else if (error === 'invalid_request' || error === 'unsupported_grant_type' || error === 'invalid_client') {
       this.metrics.tokenRefused(error);
     }
   }
@@ -109,6 +117,10 @@ function requireOneMethod(request: AuthenticatedRequest): void {
     form.get('client_assertion') !== undefined,
   ];
   if (methods.filter(Boolean).length > 1) throw twoMethods;
+  // RFC 7521 §4.2: an assertion and its type come together.
+  if ((form.get('client_assertion') === undefined) !== (form.get('client_assertion_type') === undefined)) {
+    throw oauthErrors.invalidRequest.withDescription('client_assertion and client_assertion_type go together.');
+  }
 }
 
 /** RFC 6749 §2.3.1: the parameters must not be included in the request URI. */

@@ -1,5 +1,6 @@
 import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { RefusalsService } from '../audit/refusals.service.js';
+import { Config } from '../platform/config/config.js';
 import { Backlog } from '../platform/database/backlog.js';
 import { LookupCoalescer } from '../platform/database/lookup-coalescer.js';
 import { Metrics, type ClientAuthenticationMethod } from '../platform/http/metrics.js';
@@ -11,6 +12,7 @@ import type { RequestOrigin } from '../platform/kernel/principal.js';
 import { isUuid } from '../platform/kernel/uuid.js';
 import { isUsable } from './credential.entity.js';
 import { CredentialsRepository, type ClientCandidate, type ClientKey } from './credentials.repository.js';
+import { FailedAuthentications } from './failed-authentications.js';
 import { LastUse } from './last-use.js';
 import { prefixOf } from './secret-format.js';
 import { SecretHasher } from './secret-hasher.js';
@@ -40,15 +42,17 @@ export class ClientAuthenticator implements OnApplicationShutdown {
     repository: CredentialsRepository,
     private readonly hasher: SecretHasher,
     private readonly lastUse: LastUse,
+    private readonly failures: FailedAuthentications,
     private readonly refusals: RefusalsService,
     private readonly clock: Clock,
     private readonly metrics: Metrics,
     backlog: Backlog,
+    config: Config,
   ) {
     this.lookup = new LookupCoalescer(
       'clients',
       LOOKUP_LIMITS,
-      (keys) => repository.readClients(keys),
+      (keys) => repository.readClients(keys, this.clock.now(), config.abuse.failures),
       (size, seconds) => metrics.flushed('clients', size, seconds),
       backlog.gathering(GATHERED),
     );
@@ -59,20 +63,25 @@ export class ClientAuthenticator implements OnApplicationShutdown {
    * Authenticates a client by its secret. A suspended agent authenticates: whether it gets anything is decided later.
    *
    * @returns the client with the state that was read
-   * @throws OAuthError `invalid_client`, the same for every cause; the cause is audited where the agent is known
+   * @throws OAuthError `invalid_client`, the same for every cause; the cause is audited where the agent is known.
+   *   `temporarily_unavailable` (429) after too many failures: then nothing is compared
    */
   async authenticate(attempt: SecretAttempt, origin: RequestOrigin): Promise<Client> {
     const { clientId, secret } = attempt;
+    const source = this.failures.sourceOf(clientId, origin);
+    this.failures.refuseWhileWaiting(source);
     const digest = this.hasher.digest(secret);
     const candidates = isUuid(clientId)
-      ? await this.lookup.read({ agentId: clientId.toLowerCase(), prefix: prefixOf(secret) })
+      ? await this.lookup.read({ agentId: source.clientId, prefix: prefixOf(secret), network: source.network })
       : [];
     const [known] = candidates;
     if (known === undefined) {
+      await this.failures.record(source, false, Promise.resolve());
       // There is no chain for it: the log and the metrics are where failures of unknown clients are seen.
       this.logger.log(`an unknown client failed to authenticate: ${isUuid(clientId) ? clientId : 'no UUID'}`);
       throw this.refusal(attempt, 'unknown_client');
     }
+    this.failures.refuseWhileWaiting(source, known.waitsUntil);
     const match = candidates.find(
       ({ credential }) => credential !== null && this.hasher.equal(credential.secretHash, digest),
     );
@@ -82,7 +91,9 @@ export class ClientAuthenticator implements OnApplicationShutdown {
       this.lastUse.note({ organizationId, agentId, credentialId: credential.credentialId }, credential.lastUsedAt);
       return { ...match, credentialId: credential.credentialId };
     }
-    throw await this.auditedRefusal(attempt, origin, known, match, cause ?? 'secret_mismatch');
+    const audited = this.auditFailure(attempt, origin, known, match, cause ?? 'secret_mismatch');
+    await this.failures.record(source, true, audited);
+    throw this.refusal(attempt, cause ?? 'secret_mismatch');
   }
 
   /** Ends the lookups once the server has answered its last request. */
@@ -96,13 +107,13 @@ export class ClientAuthenticator implements OnApplicationShutdown {
     return isUsable(match.credential, this.clock.now()) ? null : 'credential_not_usable';
   }
 
-  private async auditedRefusal(
+  private async auditFailure(
     attempt: SecretAttempt,
     origin: RequestOrigin,
     known: ClientCandidate,
     match: ClientCandidate | undefined,
     cause: FailureCause,
-  ): Promise<OAuthError> {
+  ): Promise<void> {
     const credential = match?.credential;
     const event: NewAuditEvent = {
       organizationId: known.organizationId,
@@ -119,7 +130,6 @@ export class ClientAuthenticator implements OnApplicationShutdown {
       },
     };
     await this.refusals.record(event, `invalid_client ${cause}`);
-    return this.refusal(attempt, cause);
   }
 
   private refusal(attempt: SecretAttempt, cause: FailureCause): OAuthError {

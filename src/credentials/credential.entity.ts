@@ -1,4 +1,9 @@
 import { Column, Entity, PrimaryColumn } from 'typeorm';
+import type { PublicJwk } from '../platform/jws/public-key.js';
+import type { ClaimPattern } from './claim-pattern.js';
+
+/** The ways of proving an agent: a client secret, a public key for `private_key_jwt`, a subject at a partner. */
+export type CredentialKind = 'secret' | 'key' | 'federated';
 
 /** The states of a credential. A `retiring` one works until `retiresAt` and counts as revoked from then on. */
 export const CREDENTIAL_STATUSES = ['active', 'retiring', 'revoked'] as const;
@@ -17,7 +22,7 @@ export class CredentialEntity {
   credentialId!: string;
 
   @Column({ type: 'text' })
-  kind!: 'secret';
+  kind!: CredentialKind;
 
   @Column({ type: 'text', nullable: true })
   name!: string | null;
@@ -25,11 +30,32 @@ export class CredentialEntity {
   @Column({ type: 'text' })
   status!: CredentialStatus;
 
-  @Column({ type: 'text' })
-  prefix!: string;
+  /** Of a secret: its beginning. */
+  @Column({ type: 'text', nullable: true })
+  prefix!: string | null;
 
-  @Column({ name: 'secret_hash', type: 'bytea' })
-  secretHash!: Buffer;
+  @Column({ name: 'secret_hash', type: 'bytea', nullable: true })
+  secretHash!: Buffer | null;
+
+  /** Of a key. */
+  @Column({ name: 'public_jwk', type: 'jsonb', nullable: true })
+  publicJwk!: PublicJwk | null;
+
+  /** Of a key: RFC 7638. */
+  @Column({ type: 'text', nullable: true })
+  thumbprint!: string | null;
+
+  /** Of a federated identity, until its partner is deleted. */
+  @Column({ name: 'partner_id', type: 'uuid', nullable: true })
+  partnerId!: string | null;
+
+  /** Of a federated identity: what `sub` must be. */
+  @Column({ type: 'text', nullable: true })
+  subject!: string | null;
+
+  /** Of a federated identity: what other claims must be. */
+  @Column({ type: 'jsonb', nullable: true })
+  claims!: ClaimPattern | null;
 
   /** Compared with the one in its tokens: another one, and they are dead. */
   @Column({ type: 'integer' })

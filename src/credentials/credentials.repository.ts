@@ -1,21 +1,27 @@
 import { Injectable } from '@nestjs/common';
-import type { EntityManager } from 'typeorm';
+import { Not, type EntityManager } from 'typeorm';
+import type { PartnerEntity } from '../federation/partners.service.js';
+import type { FailureLimits } from '../platform/config/config.js';
 import { StatementPool } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import type { ScopeAudience } from '../platform/kernel/client.js';
-import { CredentialEntity, type CredentialStatus } from './credential.entity.js';
+import type { Tier } from '../platform/kernel/tier.js';
+import { CredentialEntity, type CredentialKind, type CredentialStatus } from './credential.entity.js';
 import { SealedSecretEntity } from './sealed-secret.entity.js';
 
 /** What a client names: its agent, and the prefix of the secret that it shows. */
 export interface ClientKey {
   readonly agentId: string;
   readonly prefix: string;
+  /** The network that it calls from, as failures are counted. */
+  readonly network: string;
 }
 
 /** The state of an agent and of one of its credentials, read together. */
 export interface ClientCandidate {
   readonly organizationId: string;
   readonly organizationStatus: 'active' | 'suspended';
+  readonly tier: Tier;
   readonly agentId: string;
   readonly agentStatus: 'active' | 'suspended' | 'decommissioned';
   readonly scopes: readonly string[];
@@ -33,6 +39,8 @@ export interface ClientCandidate {
     readonly retiresAt: Date | null;
     readonly lastUsedAt: Date | null;
   } | null;
+  /** Until when the client has to wait in the network, after too many failures there; null where it does not. */
+  readonly waitsUntil: Date | null;
 }
 
 /** The use of a credential, as it is kept in `last_used_at`. */
@@ -54,6 +62,7 @@ interface ClientRow {
   organization_id: string;
   organization_status: 'active' | 'suspended';
   organization_generation: number;
+  tier: Tier;
   agent_id: string;
   agent_status: 'active' | 'suspended' | 'decommissioned';
   agent_generation: number;
@@ -67,9 +76,13 @@ interface ClientRow {
   retires_at: Date | null;
   last_used_at: Date | null;
   audiences: [scope: string, identifier: string, ttlSeconds: number | null][] | null;
+  waits_until: Date | null;
 }
 
-const READ_CLIENTS = { name: 'read_clients', text: 'SELECT * FROM read_clients($1::uuid[], $2::text[])' };
+const READ_CLIENTS = {
+  name: 'read_clients',
+  text: `SELECT * FROM read_clients($1::uuid[], $2::text[], $3::text[], $4::timestamptz, $5::integer, $6::integer)`,
+};
 
 /** Rows that somebody holds are skipped: a note of use waits for nobody, so it can never be part of a deadlock. */
 const RECORD_USES = {
@@ -95,11 +108,23 @@ export class CredentialsRepository {
     private readonly unitOfWork: UnitOfWork,
   ) {}
 
-  /** What is known about each client, in the order given; empty where there is no such agent. One query. */
-  async readClients(keys: readonly ClientKey[]): Promise<readonly (readonly ClientCandidate[])[]> {
+  /**
+   * What is known about each client, in the order given; empty where there is no such agent. One query.
+   *
+   * @param limits how many failures make a client wait
+   */
+  async readClients(
+    keys: readonly ClientKey[],
+    now: Date,
+    limits: FailureLimits,
+  ): Promise<readonly (readonly ClientCandidate[])[]> {
     const rows = await this.statements.query<ClientRow>(READ_CLIENTS, [
       keys.map(({ agentId }) => agentId),
       keys.map(({ prefix }) => prefix),
+      keys.map(({ network }) => network),
+      now.toISOString(),
+      limits.perClient,
+      limits.perNetwork,
     ]);
     const found: ClientCandidate[][] = keys.map(() => []);
     for (const row of rows) found[row.ordinal - 1]?.push(toCandidate(row));
@@ -147,15 +172,17 @@ export class CredentialsRepository {
     transaction: EntityManager,
     organizationId: string,
     agentId: string,
+    kind: CredentialKind,
     credentialId: string,
   ): Promise<CredentialEntity | null> {
-    return transaction.findOneBy(CredentialEntity, { organizationId, agentId, credentialId, kind: 'secret' });
+    return transaction.findOneBy(CredentialEntity, { organizationId, agentId, credentialId, kind });
   }
 
-  /** Up to `limit` secrets of an agent, newest first, after a position. */
+  /** Up to `limit` credentials of a kind that an agent has, newest first, after a position. */
   list(
     organizationId: string,
     agentId: string,
+    kind: CredentialKind,
     after: CredentialPosition | undefined,
     limit: number,
   ): Promise<CredentialEntity[]> {
@@ -163,7 +190,9 @@ export class CredentialsRepository {
       .createQueryBuilder(CredentialEntity, 'credential')
       .where('credential.organization_id = :organizationId', { organizationId })
       .andWhere('credential.agent_id = :agentId', { agentId })
-      .andWhere("credential.kind = 'secret'")
+      .andWhere('credential.kind = :kind', { kind })
+      // An identity whose partner was deleted is gone with it.
+      .andWhere("(credential.kind <> 'federated' OR credential.partner_id IS NOT NULL)")
       .orderBy('credential.created_at', 'DESC')
       .addOrderBy('credential.credential_id', 'DESC')
       .limit(limit);
@@ -173,18 +202,67 @@ export class CredentialsRepository {
     return query.getMany();
   }
 
-  /** How many credentials of an agent are not revoked; one whose overlap has passed is. */
+  /** How many credentials of a kind an agent has that are not revoked; one whose overlap has passed is. */
   async countUnrevoked(
     transaction: EntityManager,
     organizationId: string,
     agentId: string,
+    kind: CredentialKind,
     now: Date,
   ): Promise<number> {
     const rows = await transaction.query<{ count: string }[]>(
       `SELECT count(*) AS count FROM credentials
         WHERE organization_id = $1 AND agent_id = $2 AND status <> 'revoked'
-          AND (retires_at IS NULL OR retires_at > $3)`,
-      [organizationId, agentId, now],
+          AND (retires_at IS NULL OR retires_at > $3) AND kind = $4`,
+      [organizationId, agentId, now, kind],
+    );
+    return Number(rows[0]?.count ?? 0);
+  }
+
+  /** All credentials of a kind that an agent has and that are not revoked. */
+  unrevoked(
+    transaction: EntityManager,
+    organizationId: string,
+    agentId: string,
+    kind: CredentialKind,
+  ): Promise<CredentialEntity[]> {
+    return transaction.findBy(CredentialEntity, { organizationId, agentId, kind, status: Not('revoked') });
+  }
+
+  /** How many identities hang on a partner, revoked ones too. */
+  countOfPartner(transaction: EntityManager, organizationId: string, partnerId: string): Promise<number> {
+    return transaction.countBy(CredentialEntity, { organizationId, partnerId });
+  }
+
+  /** All scopes of the agents that a partner's assertions prove. */
+  async scopesOfPartner(transaction: EntityManager, { organizationId, partnerId }: PartnerEntity): Promise<string[]> {
+    const rows = await transaction.query<{ scope: string }[]>(
+      `SELECT DISTINCT unnest(a.scopes) AS scope FROM credentials c
+        JOIN agents a ON a.organization_id = c.organization_id AND a.agent_id = c.agent_id
+        WHERE c.organization_id = $1 AND c.partner_id = $2 AND c.status <> 'revoked'`,
+      [organizationId, partnerId],
+    );
+    return rows.map(({ scope }) => scope);
+  }
+
+  /**
+   * Revokes the identities of a partner that is deleted, and the tokens that they earned.
+   *
+   * @returns how many there were
+   */
+  async revokeOfPartner(
+    transaction: EntityManager,
+    { organizationId, partnerId }: PartnerEntity,
+    now: Date,
+  ): Promise<number> {
+    const rows = await transaction.query<{ count: string }[]>(
+      `WITH ended AS (
+        UPDATE credentials SET status = 'revoked', revoked_at = coalesce(revoked_at, $3), retires_at = NULL,
+            generation = generation + 1, partner_id = NULL
+          WHERE organization_id = $1 AND partner_id = $2
+          RETURNING 1
+      ) SELECT count(*) AS count FROM ended`,
+      [organizationId, partnerId, now],
     );
     return Number(rows[0]?.count ?? 0);
   }
@@ -201,6 +279,7 @@ function toCandidate(row: ClientRow): ClientCandidate {
   return {
     organizationId: row.organization_id,
     organizationStatus: row.organization_status,
+    tier: row.tier,
     agentId: row.agent_id,
     agentStatus: row.agent_status,
     scopes: row.scopes,
@@ -218,5 +297,6 @@ function toCandidate(row: ClientRow): ClientCandidate {
             retiresAt: row.retires_at,
             lastUsedAt: row.last_used_at,
           },
+    waitsUntil: row.waits_until,
   };
 }

@@ -1,8 +1,5 @@
 import { Column, Entity, PrimaryColumn } from 'typeorm';
-
-/** What an organization pays for; the limits of each stand in the table `tiers`. */
-export const TIERS = ['free', 'pro', 'enterprise'] as const;
-export type Tier = (typeof TIERS)[number];
+import type { Tier } from '../platform/kernel/tier.js';
 
 /** Whether an organization may act. */
 export const ORGANIZATION_STATUSES = ['active', 'suspended'] as const;

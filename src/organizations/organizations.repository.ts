@@ -1,7 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
-import { OrganizationEntity, type OrganizationStatus, type Tier } from './organization.entity.js';
+import type { Tier } from '../platform/kernel/tier.js';
+import { OrganizationEntity, type OrganizationStatus } from './organization.entity.js';
 
 /** The limits in force: an organization's own where it has them, else its tier's. `null`: no limit. */
 export interface OrganizationLimits {

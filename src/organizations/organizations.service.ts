@@ -25,8 +25,6 @@ import {
   type OrganizationLimits,
 } from './organizations.repository.js';
 
-export type { Tier } from './organization.entity.js';
-
 /** Looks at the state before an act; what it gives refuses the act, once done, by throwing. */
 type ActCheck = (transaction: EntityManager) => Promise<() => Promise<void>>;
 

@@ -1,13 +1,16 @@
 import { Injectable, Logger, type CanActivate, type ExecutionContext } from '@nestjs/common';
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Config } from '../platform/config/config.js';
 import { formOf } from '../platform/http/oauth-form.js';
+import { isOAuthPath } from '../platform/http/oauth-path.js';
+import { RateLimits } from '../platform/http/rate-limits.js';
 import { accessOf, type AuthenticatedRequest } from '../platform/kernel/access.js';
 import { insufficientScope } from '../platform/kernel/grants.js';
-import type { Principal } from '../platform/kernel/principal.js';
+import { isOperator, type Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
-import { generationsOf, isFor, scopesOf, type AccessTokenClaims } from './access-token-claims.js';
+import { generationsOf, isFor, scopesOf } from './access-token-claims.js';
 import { Introspections } from './introspections.js';
+import type { ActiveToken } from './token-state.js';
 
 const BEARER = /^bearer(?: +|$)/i;
 
@@ -28,6 +31,7 @@ export class AccessTokenGuard implements CanActivate {
 
   constructor(
     private readonly introspections: Introspections,
+    private readonly rateLimits: RateLimits,
     private readonly config: Config,
   ) {}
 
@@ -38,14 +42,24 @@ export class AccessTokenGuard implements CanActivate {
       this.logger.error(`the route ${context.getClass().name}.${context.getHandler().name} declares no access`);
       throw problems.insufficientScope.withDetail('This route is not open to anybody.');
     }
-    if (access.kind !== 'scopes' || request.principal !== undefined) return true;
+    if (access.kind !== 'scopes') return true;
+    const reply = context.switchToHttp().getResponse<FastifyReply>();
+    if (request.principal !== undefined) return this.admit(request.principal, request, reply);
     const token = bearerToken(request);
     if (token === null) throw noToken;
-    const claims = await this.introspections.caller(request, token, formOf(request).get('token'));
-    if (claims === null || !isFor(claims, this.config.tokens.issuer)) throw badToken;
-    const principal = principalOf(claims);
-    if (!access.scopes.every((scope) => principal.scopes.has(scope))) throw insufficientScope(access.scopes);
+    const active = await this.introspections.caller(request, token, formOf(request).get('token'));
+    if (active === null || !isFor(active.claims, this.config.tokens.issuer)) throw badToken;
+    const principal = principalOf(active);
+    await this.admit(principal, request, reply);
+    const isAllowed = access.scopes.every((scope) => principal.scopes.has(scope));
+    if (!isAllowed && !(access.orOperator === true && isOperator(principal))) throw insufficientScope(access.scopes);
     request.principal = principal;
+    return true;
+  }
+
+  /** Counts the request against the rates of its caller, whatever becomes of it; the OAuth endpoints have none. */
+  private async admit(principal: Principal, request: FastifyRequest, reply: FastifyReply): Promise<true> {
+    if (!isOAuthPath(request.url)) await this.rateLimits.admit(principal, reply);
     return true;
   }
 }
@@ -57,8 +71,9 @@ function bearerToken(request: FastifyRequest): string | null {
   return header.replace(BEARER, '').trim();
 }
 
-function principalOf(claims: AccessTokenClaims): Principal {
+function principalOf({ claims, tier }: ActiveToken): Principal {
   return {
+    tier,
     agentId: claims.sub,
     organizationId: claims.org,
     scopes: new Set(scopesOf(claims)),

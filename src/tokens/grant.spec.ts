@@ -14,6 +14,7 @@ function clientWith(scopes: readonly string[], audiences: readonly ScopeAudience
     credentialId: '9a1d3c77-0f6e-4e0d-9d3b-4a5b6c7d8e33',
     agentStatus: 'active',
     organizationStatus: 'active',
+    tier: 'free',
     scopes,
     audiences,
     tokenTtlSeconds: null,

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
 import type { AccessTokenClaims } from './access-token-claims.js';
-import { TokenState } from './token-state.js';
+import { TokenState, type ActiveToken } from './token-state.js';
 
 /** The path whose requests name a token to look up beside the caller's own. */
 const INTROSPECTION_PATH = '/api/v1/token/introspect';
@@ -12,12 +12,12 @@ const INTROSPECTION_PATH = '/api/v1/token/introspect';
  */
 @Injectable()
 export class Introspections {
-  private readonly begun = new WeakMap<FastifyRequest, Promise<AccessTokenClaims | null>>();
+  private readonly begun = new WeakMap<FastifyRequest, Promise<ActiveToken | null>>();
 
   constructor(private readonly state: TokenState) {}
 
-  /** The claims of the caller where its token is active, else null; begins the lookup of the target with the caller's. */
-  caller(request: FastifyRequest, token: string, target: string | undefined): Promise<AccessTokenClaims | null> {
+  /** The caller's token where it is active, else null; begins the lookup of the target with the caller's. */
+  caller(request: FastifyRequest, token: string, target: string | undefined): Promise<ActiveToken | null> {
     if (target === undefined || request.routeOptions.url !== INTROSPECTION_PATH) return this.state.active(token);
     const [caller, lookup] = this.state.bothActive(token, target);
     // Where the caller is refused nobody reads the answer, and its failure is nobody's.
@@ -27,7 +27,7 @@ export class Introspections {
   }
 
   /** The claims of the target where it is active, else null. */
-  target(request: FastifyRequest, token: string): Promise<AccessTokenClaims | null> {
-    return this.begun.get(request) ?? this.state.active(token);
+  async target(request: FastifyRequest, token: string): Promise<AccessTokenClaims | null> {
+    return (await (this.begun.get(request) ?? this.state.active(token)))?.claims ?? null;
   }
 }

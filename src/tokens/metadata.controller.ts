@@ -2,12 +2,13 @@ import { Controller, Get, Header, Req } from '@nestjs/common';
 import { ApiExcludeEndpoint, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import type { FastifyRequest } from 'fastify';
 import { Config } from '../platform/config/config.js';
+import { ASSERTION_ALGORITHMS } from '../platform/jws/public-key.js';
 import { Public } from '../platform/kernel/access.js';
 import { Problem } from '../platform/kernel/problem.js';
 import { BUILT_IN_SCOPE_NAMES } from '../platform/kernel/scopes.js';
 import { ServerMetadataView } from './dto/server-metadata.view.js';
 
-const CLIENT_AUTHENTICATION_METHODS = ['client_secret_basic', 'client_secret_post'] as const;
+const CLIENT_AUTHENTICATION_METHODS = ['client_secret_basic', 'client_secret_post', 'private_key_jwt'] as const;
 
 /** Publishes the authorization server metadata (RFC 8414). */
 @ApiTags('Discovery')
@@ -31,8 +32,11 @@ export class MetadataController {
       response_types_supported: [],
       grant_types_supported: ['client_credentials'],
       token_endpoint_auth_methods_supported: CLIENT_AUTHENTICATION_METHODS,
+      token_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
       introspection_endpoint_auth_methods_supported: CLIENT_AUTHENTICATION_METHODS,
+      introspection_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
       revocation_endpoint_auth_methods_supported: CLIENT_AUTHENTICATION_METHODS,
+      revocation_endpoint_auth_signing_alg_values_supported: ASSERTION_ALGORITHMS,
       service_documentation: `${issuer}/api/docs`,
     };
   }

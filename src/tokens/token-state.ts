@@ -1,6 +1,7 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { LookupCoalescer } from '../platform/database/lookup-coalescer.js';
 import { Metrics } from '../platform/http/metrics.js';
+import type { Tier } from '../platform/kernel/tier.js';
 import type { AccessTokenClaims } from './access-token-claims.js';
 import { TokensRepository } from './tokens.repository.js';
 import { TokenVerifier } from './token-verifier.js';
@@ -8,10 +9,16 @@ import { TokenVerifier } from './token-verifier.js';
 /** Tokens that may wait for the next lookup. */
 const LOOKUP_LIMITS = { maxQueue: 10_000, maxBatch: 256 };
 
+/** A token that is alive, and what its organization pays for. */
+export interface ActiveToken {
+  readonly claims: AccessTokenClaims;
+  readonly tier: Tier;
+}
+
 /** Tells whether tokens are active. Every question reads the shared state; those asked together share one query. */
 @Injectable()
 export class TokenState implements OnApplicationShutdown {
-  private readonly lookup: LookupCoalescer<AccessTokenClaims, boolean>;
+  private readonly lookup: LookupCoalescer<AccessTokenClaims, Tier | null>;
 
   constructor(
     repository: TokensRepository,
@@ -21,23 +28,23 @@ export class TokenState implements OnApplicationShutdown {
     this.lookup = new LookupCoalescer(
       'token_states',
       LOOKUP_LIMITS,
-      (tokens) => repository.alive(tokens),
+      (tokens) => repository.tiers(tokens),
       (size, seconds) => metrics.flushed('token_states', size, seconds),
     );
     metrics.observeQueue('token_states', () => this.lookup.depth);
   }
 
   /**
-   * The claims of a token that is ours, has not expired and is alive.
+   * A token that is ours, has not expired and is alive.
    *
    * @returns null for any other, whatever the reason
    */
-  async active(token: string): Promise<AccessTokenClaims | null> {
+  async active(token: string): Promise<ActiveToken | null> {
     return this.alive(await this.verifier.verify(token));
   }
 
   /** The same for two tokens: both are verified before either is looked up, so that one query answers for both. */
-  bothActive(one: string, other: string): [Promise<AccessTokenClaims | null>, Promise<AccessTokenClaims | null>] {
+  bothActive(one: string, other: string): [Promise<ActiveToken | null>, Promise<ActiveToken | null>] {
     const verified = Promise.all([this.verifier.verify(one), this.verifier.verify(other)]);
     return [verified.then(([claims]) => this.alive(claims)), verified.then(([, claims]) => this.alive(claims))];
   }
@@ -46,7 +53,9 @@ export class TokenState implements OnApplicationShutdown {
   async onApplicationShutdown(): Promise<void> {
     await this.lookup.drain();
   }
-  private async alive(claims: AccessTokenClaims | null): Promise<AccessTokenClaims | null> {
-    return claims !== null && (await this.lookup.read(claims)) ? claims : null;
+
+  private async alive(claims: AccessTokenClaims | null): Promise<ActiveToken | null> {
+    const tier = claims === null ? null : await this.lookup.read(claims);
+    return claims === null || tier === null ? null : { claims, tier };
   }
 }

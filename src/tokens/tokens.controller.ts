@@ -33,6 +33,7 @@ export class TokensController {
     'invalidScope',
     'invalidTarget',
     'invalidClient',
+    'tooManyFailures',
     'agentSuspended',
     'organizationSuspended',
     'quotaReached',
@@ -56,6 +57,7 @@ export class TokensController {
   @ApiOAuthErrorResponses(
     'invalidRequest',
     'invalidClient',
+    'tooManyFailures',
     'invalidToken',
     'insufficientScope',
     'payloadTooLarge',
@@ -75,6 +77,7 @@ export class TokensController {
   @ApiOAuthErrorResponses(
     'invalidRequest',
     'invalidClient',
+    'tooManyFailures',
     'invalidToken',
     'insufficientScope',
     'payloadTooLarge',

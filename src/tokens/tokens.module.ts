@@ -3,6 +3,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { AuditModule } from '../audit/audit.module.js';
 import { KeysModule } from '../keys/keys.module.js';
 import { HttpModule } from '../platform/http/http.module.js';
+import { RateLimits } from '../platform/http/rate-limits.js';
 import { ResourcesModule } from '../resources/resources.module.js';
 import { AuthorizationController } from './authorization.controller.js';
 import { ExpiredRevocations } from './expired-revocations.js';
@@ -29,8 +30,9 @@ import { TokensService } from './tokens.service.js';
     TokenState,
     TokenVerifier,
     Introspections,
+    RateLimits,
     ExpiredRevocations,
   ],
-  exports: [TokensService, TokenState, Introspections],
+  exports: [TokensService, TokenState, Introspections, RateLimits],
 })
 export class TokensModule {}

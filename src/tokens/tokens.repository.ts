@@ -5,7 +5,7 @@ import { StatementPool } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import type { RenderedEvent } from '../platform/kernel/canonical-event.js';
 import type { CalendarMonth } from '../platform/kernel/month.js';
-import type { Tier } from '../organizations/organizations.service.js';
+import type { Tier } from '../platform/kernel/tier.js';
 import { generationsOf, type AccessTokenClaims } from './access-token-claims.js';
 import { TokenRevocationEntity } from './token-revocation.entity.js';
 
@@ -36,10 +36,10 @@ const ISSUE_TOKENS = {
   text: 'SELECT issue_tokens_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS refused',
 };
 
-const TOKENS_ALIVE = {
-  name: 'tokens_alive',
-  text: `SELECT tokens_alive($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::integer[], $7::integer[],
-    $8::integer[]) AS alive`,
+const TOKEN_TIERS = {
+  name: 'token_tiers',
+  text: `SELECT token_tiers($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::integer[], $7::integer[],
+    $8::integer[]) AS tiers`,
 };
 
 /** All SQL on tokens. */
@@ -75,10 +75,10 @@ export class TokensRepository {
     return outcomes;
   }
 
-  /** Which tokens are alive, in the order given. One query. */
-  async alive(tokens: readonly AccessTokenClaims[]): Promise<readonly boolean[]> {
+  /** The tier of each token's organization, in the order given; null where the token is not alive. One query. */
+  async tiers(tokens: readonly AccessTokenClaims[]): Promise<readonly (Tier | null)[]> {
     const generations = tokens.map(({ gen }) => generationsOf(gen) ?? [0, 0, 0]);
-    const rows = await this.statements.query<{ alive: boolean[] }>(TOKENS_ALIVE, [
+    const rows = await this.statements.query<{ tiers: (Tier | null)[] }>(TOKEN_TIERS, [
       plainArray(tokens.map(({ org }) => org)),
       plainArray(tokens.map(({ sub }) => sub)),
       plainArray(tokens.map(({ cred }) => cred)),
@@ -88,7 +88,7 @@ export class TokensRepository {
       plainArray(generations.map(([, agent]) => agent)),
       plainArray(generations.map(([, , credential]) => credential)),
     ]);
-    return rows[0]?.alive ?? [];
+    return rows[0]?.tiers ?? [];
   }
 
   /**

@@ -92,7 +92,7 @@ export class TokensService {
    * @throws Problem `insufficient_scope`
    */
   async revoke(caller: Principal, token: string, origin: RequestOrigin): Promise<void> {
-    const claims = await this.state.active(token);
+    const claims = (await this.state.active(token))?.claims ?? null;
     if (claims === null) return;
     if (claims.sub !== caller.agentId && !isOperator(caller)) throw insufficientScope([OPERATOR_SCOPE]);
     const revoked = await this.unitOfWork.run(async (transaction) => {

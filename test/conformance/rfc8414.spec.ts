@@ -1,8 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { exportJWK, generateKeyPair, SignJWT, type CryptoKey } from 'jose';
+import { randomUUID } from 'node:crypto';
 import { basic, claimsOf, type Answer } from '../support/api.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 
 const WELL_KNOWN = '/.well-known/oauth-authorization-server';
+
+const METHODS = ['client_secret_basic', 'client_secret_post', 'private_key_jwt'];
+const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'EdDSA', 'Ed25519'];
+const JWT_BEARER = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
 
 describe('RFC 8414, authorization server metadata', () => {
   let service: TestApp;
@@ -37,12 +43,12 @@ describe('RFC 8414, authorization server metadata', () => {
       scopes_supported: expect.arrayContaining(['agents:read', 'admin:orgs']),
       response_types_supported: [],
       grant_types_supported: ['client_credentials'],
-      token_endpoint_auth_methods_supported: expect.arrayContaining(['client_secret_basic', 'client_secret_post']),
-      introspection_endpoint_auth_methods_supported: expect.arrayContaining([
-        'client_secret_basic',
-        'client_secret_post',
-      ]),
-      revocation_endpoint_auth_methods_supported: expect.arrayContaining(['client_secret_basic', 'client_secret_post']),
+      ...Object.fromEntries(
+        ['token', 'introspection', 'revocation'].flatMap((endpoint) => [
+          [`${endpoint}_endpoint_auth_methods_supported`, METHODS],
+          [`${endpoint}_endpoint_auth_signing_alg_values_supported`, ALGORITHMS],
+        ]),
+      ),
       service_documentation: `${service.issuer}/api/docs`,
     });
   });
@@ -75,10 +81,33 @@ describe('RFC 8414, authorization server metadata', () => {
           service.api.form(pathOf(endpoint), { ...form, client_id: clientId, client_secret: clientSecret }),
       };
       const named = metadata[`${endpoint}_auth_methods_supported`] as string[];
-      for (const [method, call] of Object.entries(methods)) {
-        expect(named).toContain(method);
-        expect((await call()).status).toBe(200);
+      expect(Object.keys(methods)).toEqual(named.filter((method) => method !== 'private_key_jwt'));
+      for (const call of Object.values(methods)) expect((await call()).status).toBe(200);
+    },
+  );
+
+  it.each(['token_endpoint', 'introspection_endpoint', 'revocation_endpoint'])(
+    '§2 names a %s that takes private_key_jwt with each of its algorithms, and with no other',
+    async (endpoint) => {
+      const token = await service.api.token(service.operator);
+      const agent = await service.api.agent(token, { scopes: ['tokens:read'] });
+      const assert = async (alg: string, key: CryptoKey): Promise<number> => {
+        const jwt = new SignJWT().setProtectedHeader({ alg }).setJti(randomUUID()).setExpirationTime('1m');
+        const claimed = jwt.setIssuer(agent.agentId).setSubject(agent.agentId).setAudience(service.issuer);
+        const form = { grant_type: 'client_credentials', token: 'x', client_assertion_type: JWT_BEARER };
+        const client_assertion = await claimed.sign(key);
+        return (await service.api.form(pathOf(endpoint), { ...form, client_assertion })).status;
+      };
+      for (const alg of metadata[`${endpoint}_auth_signing_alg_values_supported`] as string[]) {
+        const { publicKey, privateKey } = await generateKeyPair(alg, { extractable: true });
+        const jwk = { ...(await exportJWK(publicKey)), alg };
+        const added = await service.api.call('POST', `/agents/${agent.agentId}/keys`, token, { jwk });
+        expect([alg, added.status, await assert(alg, privateKey)]).toEqual([alg, 201, 200]);
       }
+      const { publicKey, privateKey } = await generateKeyPair('ES512', { extractable: true });
+      const jwk = await exportJWK(publicKey);
+      expect((await service.api.call('POST', `/agents/${agent.agentId}/keys`, token, { jwk })).status).toBe(400);
+      expect(await assert('ES512', privateKey)).toBe(401);
     },
   );
 

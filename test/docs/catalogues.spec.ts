@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { AGENT_ENVIRONMENTS } from '../../src/agents/agent.entity.js';
 import { CREDENTIAL_STATUSES } from '../../src/credentials/credential.entity.js';
 import { generateSecret } from '../../src/credentials/secret-format.js';
+import { loadConfig } from '../../src/platform/config/load-config.js';
 import { AUDIT_ACTIONS } from '../../src/platform/kernel/audit-event.js';
 import { oauthErrors } from '../../src/platform/kernel/oauth-error.js';
 import { PROBLEM_KINDS } from '../../src/platform/kernel/problem.js';
@@ -98,6 +99,17 @@ describe('the documents list what the code has', () => {
       return [codeOf(name), ...limits];
     });
     expect(documented).toEqual(actual);
+  });
+
+  it('rates of tiers with the variables that set them', () => {
+    const rows = table(read('docs/quota.md'), 'Rate of tier');
+    const { requests } = loadConfig({}).abuse;
+    const documented = rows.map((row) => [codeOf(row['Rate of tier']), row['Requests of an agent a minute']]);
+    expect(documented).toEqual(Object.entries(requests).map(([tier, rate]) => [tier, rate.toLocaleString('en-US')]));
+    for (const row of rows) {
+      const { requests: changed } = loadConfig({ [codeOf(row['Variable'])]: '5' }).abuse;
+      expect(changed).toEqual({ ...requests, [codeOf(row['Rate of tier'])]: 5 });
+    }
   });
 
   it('the pattern of secrets', () => {

@@ -24,6 +24,12 @@ const VALUES: Readonly<Record<string, (config: Config) => unknown>> = {
   BOOTSTRAP_CLIENT_ID: ({ bootstrap }) => bootstrap,
   BOOTSTRAP_CLIENT_SECRET: ({ bootstrap }) => bootstrap,
   TRUSTED_PROXIES: ({ http }) => http.trustedProxies,
+  AUTHENTICATION_FAILURES_PER_CLIENT: ({ abuse }) => abuse.failures.perClient,
+  AUTHENTICATION_FAILURES_PER_ADDRESS: ({ abuse }) => abuse.failures.perNetwork,
+  RATE_LIMIT_FREE: ({ abuse }) => abuse.requests.free,
+  RATE_LIMIT_PRO: ({ abuse }) => abuse.requests.pro,
+  RATE_LIMIT_ENTERPRISE: ({ abuse }) => abuse.requests.enterprise,
+  RATE_LIMIT_ORGANIZATION_FACTOR: ({ abuse }) => abuse.organizationFactor,
   LOG_LEVEL: ({ logLevel }) => logLevel,
   WEB_CONCURRENCY: ({ http }) => http.workers,
   WEBHOOK_ALLOWED_NETWORKS: ({ outbound }) => outbound.webhookAllowedNetworks,
@@ -65,8 +71,11 @@ describe('the configuration table of README.md', () => {
   });
 
   it('names the bounds of the numbers', () => {
-    const faults = faultsOf({ PORT: '?', TOKEN_TTL_SECONDS: '?', JWKS_MAX_AGE_SECONDS: '?' });
-    expect(faults).toHaveLength(3);
+    const limits = Object.keys(VALUES).filter((name) => /^(?:RATE_LIMIT|AUTHENTICATION)_/.test(name));
+    expect(limits).toHaveLength(6);
+    const numbers = ['PORT', 'TOKEN_TTL_SECONDS', 'JWKS_MAX_AGE_SECONDS', ...limits];
+    const faults = faultsOf(Object.fromEntries(numbers.map((name) => [name, '?'])));
+    expect(faults).toHaveLength(numbers.length);
     for (const fault of faults) {
       const [, name = '', least, most] = /^(\w+) must be a whole number from (\d+) to (\d+)$/.exec(fault) ?? [];
       expect(rows.find(({ Variable }) => codeOf(Variable) === name)?.['Meaning']).toContain(`${least} to ${most}`);

@@ -6,6 +6,7 @@ import { freePort, startTestApp, type TestApp } from '../support/test-app.js';
 import { runExample, startExample, stopExamples } from '../examples/example-process.js';
 import { curl, type Exchange } from './curl.js';
 import { documents, fences, read, type Fence } from './markdown.js';
+import { platformOf, type Platform } from './platform.js';
 import { Shell } from './shell.js';
 
 /** An address of the documents: the service's, or an example's. */
@@ -49,6 +50,11 @@ const PROVOKED: Readonly<Record<string, (service: TestApp) => Promise<Exchange>>
     await database.query('UPDATE organization_ledgers SET tokens_used = 10000');
     return api.requestToken(operator);
   },
+  'docs/credentials.md: Response to whoever waits (429 Too Many Requests):': async ({ api, operator }) => {
+    const agent = await api.agent(await api.token(operator));
+    for (let time = 0; time < 10; time += 1) await api.requestToken({ ...agent, clientSecret: 'wrong' });
+    return api.requestToken(agent);
+  },
   [`${GUIDE}: ### 400 unsupported_grant_type`]: ({ api, operator }) =>
     api.requestToken(operator, { grant_type: 'password' }),
 };
@@ -83,28 +89,37 @@ describe.each(documents().filter((file) => /^(README|CONTRIBUTING|docs\/[^/]+)\.
   const addresses = new Map<string, string>();
   let service: TestApp;
   let shell: Shell;
+  /** What stands for the platform that a guide is about. */
+  let platform: Platform | null;
   let exchanges: Exchange[] = [];
   let written = '';
 
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'agentidp-docs-'));
-    service = await startTestApp();
+    service = await startTestApp({ env: { FEDERATION_ALLOWED_NETWORKS: '127.0.0.1' } });
+    platform = await platformOf(file, service);
     for (const [address] of examples.flatMap(({ text }) => [...text.matchAll(ADDRESS)])) {
       if (!addresses.has(address)) addresses.set(address, `http://localhost:${await freePort()}`);
     }
     addresses.set(SERVICE, service.url);
-    shell = new Shell(await variablesOf(file, service), folder, send, example, (source) => {
+    const variables = new Map([...(await variablesOf(file, service)), ...(platform?.variables ?? [])]);
+    const isNotRun = (source: string): boolean => {
       used.add(source);
       return source in NOT_RUN;
-    });
+    };
+    shell = new Shell(variables, folder, send, example, isNotRun, platform?.programs);
   });
   afterAll(async () => {
     await stopExamples();
     rmSync(folder, { recursive: true, force: true });
+    await platform?.close();
     await service.close();
   });
 
-  const actual = (text: string): string => text.replace(ADDRESS, (address) => addresses.get(address) ?? address);
+  const actual = (text: string): string => {
+    const own = text.replace(ADDRESS, (address) => addresses.get(address) ?? address);
+    return platform?.actual(own) ?? own;
+  };
 
   async function send(args: readonly string[]): Promise<string> {
     const answer = await curl(args);
@@ -145,6 +160,17 @@ describe.each(documents().filter((file) => /^(README|CONTRIBUTING|docs\/[^/]+)\.
         // What a reader pastes into another terminal.
         if (/\bPaste that\b/.test(fence.lead)) written = await shell.run(written);
         expectAnswered(examples, fence, exchanges);
+        return;
+      case 'yaml':
+        // The scripts of a workflow; other manifests run none.
+        for (const script of scriptsOf(fence.text)) {
+          exchanges = [];
+          await shell.run(actual(script));
+          expect(exchanges.length).toBeGreaterThan(0);
+          expectAnswered(examples, fence, exchanges);
+        }
+        return;
+      case 'hcl':
         return;
       case 'json':
         await expectAnswer(fence);
@@ -240,6 +266,14 @@ function expectWritten(written: string, shown: string): void {
   }
   const lines = constant(written).split('\n').map(lowerName);
   expect(lines).toEqual(expect.arrayContaining(constant(shown).split('\n').map(lowerName)));
+}
+
+/** What `run: |` holds in a workflow. */
+function scriptsOf(yaml: string): string[] {
+  return [...yaml.matchAll(/^( *)(?:- )?run: \|\n((?:\1 +.*\n?|\n)+)/gm)].map(([, , block = '']) => {
+    const margin = /^ */.exec(block)?.[0] ?? '';
+    return block.replaceAll(new RegExp(`^${margin}`, 'gm'), '');
+  });
 }
 
 /** Names of header fields have no case. */

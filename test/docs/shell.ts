@@ -23,6 +23,7 @@ export class Shell {
    * @param curl sends requests
    * @param example runs a program of `examples/`
    * @param notRun told each pipeline as it stands; true where it is one of those that are not run
+   * @param others programs that only some documents use
    */
   constructor(
     private readonly variables: Map<string, string>,
@@ -30,8 +31,9 @@ export class Shell {
     curl: Program,
     private readonly example: Program,
     private readonly notRun: (source: string) => boolean,
+    others: Readonly<Record<string, Program>> = {},
   ) {
-    this.programs = { curl, jq, echo, cut, tr, base64, node: (...given) => this.node(...given) };
+    this.programs = { ...others, curl, jq, echo, cut, tr, base64, node: (...given) => this.node(...given) };
   }
 
   /** Runs a script and gives what it writes. */
@@ -116,11 +118,11 @@ export class Shell {
   }
 }
 
-/** The part of jq that the documents use: `.` and paths such as `.data[0].agentId`. */
+/** The part of jq that the documents use: `.` and paths such as `.data[0].agentId` or `.[0].svid`. */
 function jq(args: readonly string[], input: string): string {
   const raw = args.includes('-r');
   const [filter, ...others] = args.filter((argument) => argument !== '-r');
-  if (filter === undefined || others.length > 0 || !/^(\.|(\.\w+(\[\d+\])*)+)$/.test(filter)) {
+  if (filter === undefined || others.length > 0 || !/^(\.|(\.\[\d+\])?(\.\w+(\[\d+\])*)*)$/.test(filter)) {
     throw new Error(`this test does not understand jq ${args.join(' ')}`);
   }
   let value: unknown = JSON.parse(input);

@@ -7,8 +7,9 @@ import type { FastifyInstance } from 'fastify';
 import { createHash, randomUUID } from 'node:crypto';
 import { AppModule } from '../../src/app.module.js';
 import { ACCESS, type Access } from '../../src/platform/kernel/access.js';
-import { BUILT_IN_SCOPE_NAMES } from '../../src/platform/kernel/scopes.js';
+import { BUILT_IN_SCOPE_NAMES, OPERATOR_SCOPE } from '../../src/platform/kernel/scopes.js';
 import { basic, claimsOf, type Answer, type TestAgent } from '../support/api.js';
+import { assertionKey } from '../support/partner-issuer.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 
 /** A route as Fastify knows it, with what its handler declares. */
@@ -20,6 +21,11 @@ interface Route {
 
 /** What serves the API document; registered on Fastify itself, so no guard stands before it. */
 const OUTSIDE_NEST = /^\/api\/(docs(\/.*)?|openapi\.json)$/;
+/** What writes of credentials take, that are refused for whom they are for and not for what they are. */
+const BODIES: Readonly<Record<string, object>> = {
+  keys: { jwk: assertionKey().jwk },
+  'federated-identities': { partnerId: randomUUID(), subject: 'system:serviceaccount:payments:agent' },
+};
 const HTTP_METHODS = ['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'ALL', 'OPTIONS', 'HEAD'];
 
 let undeclaredRan = 0;
@@ -92,6 +98,9 @@ function routesOf({ app }: TestApp): Route[] {
     return { method, url, access: declared.get(key) };
   });
 }
+
+const bodyOf = ({ method, url }: Route): object | undefined =>
+  method === 'POST' ? BODIES[url.split('/').at(-1) ?? ''] : undefined;
 
 const withIds = (url: string, ids: Record<string, string> = {}): string =>
   url.replace(/:(\w+)/g, (_, name: string) => ids[name] ?? randomUUID());
@@ -210,7 +219,8 @@ describe('access to the routes of the running application', () => {
     let refusals = 0;
     for (const route of guarded()) {
       for (const scope of route.access.scopes) {
-        for (const token of [tokens.get(scope) ?? '', scopeless]) {
+        const lacking = route.access.orOperator === true ? [] : [tokens.get(scope) ?? ''];
+        for (const token of [...lacking, scopeless]) {
           const answer = await send(route, bearer(token));
           expect([route.method, route.url, answer.status]).toEqual([route.method, route.url, 403]);
           expect(answer.headers.get('www-authenticate')).toBe(
@@ -222,6 +232,16 @@ describe('access to the routes of the running application', () => {
       }
     }
     expect(refusals).toBeGreaterThan(30);
+  });
+
+  it('is given with the operator’s scope alone where the route says so', async () => {
+    const all = await service.api.agent(operator, { scopes: [...BUILT_IN_SCOPE_NAMES] });
+    const token = await service.api.token(all, { scope: OPERATOR_SCOPE });
+    const open = guarded().filter(({ access }) => access.orOperator === true);
+    expect(open.map(({ method, url }) => `${method} ${url}`)).toEqual(
+      expect.arrayContaining(['GET /api/v1/federation/partners', 'GET /api/v1/federation/partners/:partnerId']),
+    );
+    for (const route of open) expect([401, 403]).not.toContain((await send(route, bearer(token))).status);
   });
 
   it('is given with exactly the scopes that the route declares', async () => {
@@ -335,7 +355,7 @@ describe('access to the routes of the running application', () => {
         route.method,
         withIds(route.url, agent as never).replace('/api/v1', ''),
         caller,
-        route.method === 'PATCH' ? { name: 'taken over' } : undefined,
+        route.method === 'PATCH' ? { name: 'taken over' } : bodyOf(route),
       );
     const rowsOf = async ({ agentId }: TestAgent): Promise<unknown> => [
       await service.database.query('SELECT * FROM agents WHERE agent_id = $1', [agentId]),
@@ -428,9 +448,10 @@ describe('access to the routes of the running application', () => {
         [theirs, ourAgent],
       ] as const) {
         for (const route of below) {
+          const body = route.method === 'PATCH' ? { name: 'x' } : bodyOf(route);
           const answer = await service.api.send(route.method, withIds(route.url, agent as never), {
-            headers: { ...bearer(caller), ...(route.method === 'PATCH' ? { 'Content-Type': 'application/json' } : {}) },
-            ...(route.method === 'PATCH' ? { body: '{"name":"x"}' } : {}),
+            headers: { ...bearer(caller), ...(body === undefined ? {} : { 'Content-Type': 'application/json' }) },
+            ...(body === undefined ? {} : { body: JSON.stringify(body) }),
           });
           expect([route.method, route.url, answer.status]).toEqual([route.method, route.url, 404]);
           if (route.method !== 'HEAD') expect(answer.body['code']).toBe('not_found');

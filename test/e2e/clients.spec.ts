@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { createRemoteJWKSet, jwtVerify } from 'jose';
+import { createRemoteJWKSet, exportJWK, generateKeyPair, jwtVerify, type CryptoKey } from 'jose';
 import * as oauth from 'oauth4webapi';
 import * as openid from 'openid-client';
 import type { TestAgent } from '../support/api.js';
@@ -76,6 +76,62 @@ describe('published OAuth clients', () => {
         status: 400,
       });
       await expect(openid.tokenIntrospection(wrong, 'x')).rejects.toMatchObject({ status: 401 });
+    });
+  });
+
+  describe.each(['ES256', 'RS256', 'PS256', 'EdDSA'])('with PrivateKeyJwt and a key for %s', (alg) => {
+    let key: CryptoKey;
+    let kid: string;
+
+    beforeAll(async () => {
+      const pair = await generateKeyPair(alg, { extractable: true });
+      key = pair.privateKey;
+      const jwk = { ...(await exportJWK(pair.publicKey)), kid: `${alg}-key` };
+      kid = jwk.kid;
+      const operator = await service.api.token(service.operator);
+      const { status } = await service.api.call('POST', `/agents/${agent.agentId}/keys`, operator, { jwk });
+      expect(status).toBe(201);
+    });
+
+    // eslint-disable-next-line @typescript-eslint/no-deprecated -- marked so to be seen: the test speaks plain http
+    const options = { algorithm: 'oauth2' as const, execute: [openid.allowInsecureRequests] };
+
+    it('openid-client runs the grant, introspects and revokes', async () => {
+      for (const privateKey of [key, { key, kid }]) {
+        const authentication = openid.PrivateKeyJwt(privateKey);
+        const issuer = new URL(service.issuer);
+        const configuration = await openid.discovery(issuer, agent.clientId, undefined, authentication, options);
+        const tokens = await openid.clientCredentialsGrant(configuration, { scope: 'agents:read' });
+        expect(tokens).toMatchObject({ token_type: 'bearer', scope: 'agents:read', expires_in: 3600 });
+        const introspection = await openid.tokenIntrospection(configuration, tokens.access_token);
+        expect(introspection).toMatchObject({ active: true, scope: 'agents:read', ...claims() });
+        await openid.tokenRevocation(configuration, tokens.access_token);
+        expect(await openid.tokenIntrospection(configuration, tokens.access_token)).toEqual({ active: false });
+      }
+    });
+
+    it('openid-client understands that a key is refused', async () => {
+      const { privateKey } = await generateKeyPair(alg);
+      const authentication = openid.PrivateKeyJwt(privateKey);
+      const issuer = new URL(service.issuer);
+      const configuration = await openid.discovery(issuer, agent.clientId, undefined, authentication, options);
+      await expect(openid.clientCredentialsGrant(configuration)).rejects.toMatchObject({
+        error: 'invalid_client',
+        status: 401,
+      });
+    });
+
+    it('oauth4webapi runs the grant', async () => {
+      // eslint-disable-next-line @typescript-eslint/no-deprecated -- marked so to be seen: the test speaks plain http
+      const insecure = { [oauth.allowInsecureRequests]: true };
+      const issuer = new URL(service.issuer);
+      const discovered = await oauth.discoveryRequest(issuer, { algorithm: 'oauth2', ...insecure });
+      const server = await oauth.processDiscoveryResponse(issuer, discovered);
+      const client = { client_id: agent.clientId };
+      const authentication = oauth.PrivateKeyJwt({ key, kid });
+      const response = await oauth.clientCredentialsGrantRequest(server, client, authentication, {}, insecure);
+      const tokens = await oauth.processClientCredentialsResponse(server, client, response);
+      expect(tokens).toMatchObject({ token_type: 'bearer', scope: SCOPES.join(' ') });
     });
   });
 

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { BUILT_IN_SCOPE_NAMES, OPERATOR_SCOPE } from '../../src/platform/kernel/scopes.js';
 import { basic, type Answer, type TestAgent } from '../support/api.js';
+import { assertionKey } from '../support/partner-issuer.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 
 type Json = Record<string, unknown>;
@@ -107,6 +108,10 @@ describe('escalation', () => {
         ['POST', `${at}/credentials`, {}],
         ['POST', `${at}/credentials/${agent.credentialId}/rotate`, {}],
         ['DELETE', `${at}/credentials/${agent.credentialId}`, undefined],
+        ['POST', `${at}/keys`, { jwk: assertionKey().jwk }],
+        ['DELETE', `${at}/keys/${agent.credentialId}`, undefined],
+        ['POST', `${at}/federated-identities`, { partnerId: randomUUID(), subject: 'x' }],
+        ['DELETE', `${at}/federated-identities/${agent.credentialId}`, undefined],
         ['PATCH', at, { scopes: [] }],
         ['PATCH', at, { name: 'mine' }],
         ['PATCH', at, { tokenTtlSeconds: 60 }],
@@ -256,6 +261,10 @@ describe('escalation', () => {
       ['GET', `/agents/${victim.agentId}/credentials`],
       ['POST', `/agents/${victim.agentId}/credentials/${victim.credentialId}/rotate`],
       ['DELETE', `/agents/${victim.agentId}/credentials/${victim.credentialId}`],
+      ['GET', `/agents/${victim.agentId}/keys`],
+      ['DELETE', `/agents/${victim.agentId}/keys/${victim.credentialId}`],
+      ['GET', `/agents/${victim.agentId}/federated-identities`],
+      ['DELETE', `/agents/${victim.agentId}/federated-identities/${victim.credentialId}`],
       // An agent of one's own in the path does not open the credential of another.
       ['POST', `/agents/${own.agentId}/credentials/${victim.credentialId}/rotate`],
       ['DELETE', `/agents/${own.agentId}/credentials/${victim.credentialId}`],

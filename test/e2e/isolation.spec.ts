@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { BUILT_IN_SCOPE_NAMES, OPERATOR_SCOPE } from '../../src/platform/kernel/scopes.js';
 import { claimsOf, type Answer, type TestAgent } from '../support/api.js';
+import { assertionKey } from '../support/partner-issuer.js';
 import { Receiver } from '../support/receiver.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 import { until } from '../support/until.js';
@@ -141,10 +142,27 @@ describe('another tenant', () => {
     const secrets = await must('GET', `/agents/${agent.agentId}/credentials`, token);
     const log = await must('GET', '/audit?action=agent.created&limit=1', token);
     const [event] = log['data'] as Json[];
+    const partner = await must('POST', '/federation/partners', operator, {
+      organizationId,
+      name: mark(),
+      issuer: `https://${mark()}.example`,
+      jwks: { keys: [assertionKey().jwk] },
+      audience: mark(),
+    });
+    const partnerId = partner['partnerId'] as string;
+    const key = await must('POST', `/agents/${agent.agentId}/keys`, token, { jwk: assertionKey('ES256', mark()).jwk });
+    const identity = await must('POST', `/agents/${agent.agentId}/federated-identities`, token, {
+      partnerId,
+      subject: mark(),
+      claims: { [mark()]: mark() },
+    });
     const ids = {
       organizationId,
       agentId: agent.agentId,
       credentialId: agent.credentialId,
+      'keys/credentialId': key['credentialId'] as string,
+      'federated-identities/credentialId': identity['credentialId'] as string,
+      partnerId,
       resourceId: resource['resourceId'] as string,
       eventId: event?.['eventId'] as string,
       webhookId: webhook['webhookId'] as string,
@@ -236,11 +254,12 @@ describe('another tenant', () => {
     security.length > 0 && security.every(({ bearer }) => bearer?.includes(OPERATOR_SCOPE) === true);
   /** The URL with all parameters that are required: numbers are the places of checkpoints. */
   const urlOf = (operation: Operation, ids: Plant['ids'], query: Readonly<Record<string, string>> = {}): string => {
-    const path = operation.path.replace(/\{(\w+)\}/g, (_, name: string) => {
-      const id = ids[name];
-      if (id !== undefined) return id;
+    const path = operation.path.replace(/([\w-]+)\/\{(\w+)\}/g, (_, list: string, name: string) => {
+      // A name may mean another object below another list.
+      const id = ids[`${list}/${name}`] ?? ids[name];
+      if (id !== undefined) return `${list}/${id}`;
       // What is not a tenant's is the platform's, and out of reach by its scope.
-      if (isForTheOperator(operation)) return randomUUID();
+      if (isForTheOperator(operation)) return `${list}/${randomUUID()}`;
       throw new Error(`${label(operation)}: plant an object for ${name} first`);
     });
     const required = (operation.parameters ?? []).filter((each) => each.in === 'query' && each.required === true);
@@ -272,7 +291,11 @@ describe('another tenant', () => {
     const ownBody = bodyFor(operation, ours.ids);
     const byPath = mixes.map((owners) => {
       const ids = { ...ours.ids };
-      for (const [name, owner] of Object.entries(owners)) if (name in owner.ids) ids[name] = owner.ids[name] as string;
+      for (const [name, owner] of Object.entries(owners)) {
+        for (const each of Object.keys(ids)) {
+          if (each === name || each.endsWith(`/${name}`)) ids[each] = owner.ids[each] as string;
+        }
+      }
       return { method, url: urlOf(operation, ids), ...ownBody };
     });
     const byQuery = named(operation, 'query')

@@ -1,10 +1,15 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { randomUUID } from 'node:crypto';
 import pg from 'pg';
+import { DataSource } from 'typeorm';
+import { dataSourceOptions } from '../../src/platform/database/data-source-options.js';
 import { DELIVERY_SLOTS, deliverySlotTable } from '../../src/platform/database/delivery-slots.js';
 import { migrate } from '../../src/platform/database/migrate.js';
 import { MIGRATIONS } from '../../src/platform/database/migration-list.js';
+import { Federation1764000050000 } from '../../src/platform/database/migrations/1764000050000-federation.js';
 import { until } from '../faults/conditions.js';
 import { cleanUpProcesses, environmentOf, runCommand } from '../support/service-process.js';
+import { addOrganization } from '../support/organization.js';
 import { startTestApp } from '../support/test-app.js';
 import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../support/test-database.js';
 
@@ -66,6 +71,55 @@ describe('migrating', () => {
     while (!migrated) expect((await service.api.requestToken(service.operator)).status).toBe(200);
     await migrating;
     await service.close();
+  });
+
+  it('takes the secrets of the version before for secrets, and lets that version go on making them', async () => {
+    // As `migrate` does, but up to the migration before the one that knows keys and identities.
+    const before = new DataSource({
+      ...dataSourceOptions(database.owningUrl, 3),
+      migrations: MIGRATIONS.slice(0, MIGRATIONS.indexOf(Federation1764000050000)),
+    });
+    await before.initialize();
+    await before.runMigrations({ transaction: 'each' });
+    await before.destroy();
+    const organizationId = await addOrganization(database);
+    const insertSecret = async (): Promise<void> => {
+      const agentId = randomUUID();
+      await database.query(
+        `INSERT INTO agents (organization_id, agent_id, name, status, created_at, updated_at)
+          VALUES ($1, $2, 'old', 'active', now(), now())`,
+        [organizationId, agentId],
+      );
+      await database.query(
+        `INSERT INTO credentials (organization_id, agent_id, credential_id, kind, status, prefix, secret_hash, created_at)
+          VALUES ($1, $2, gen_random_uuid(), 'secret', 'active', 'sas_12345678', '\\x00', now())`,
+        [organizationId, agentId],
+      );
+    };
+    for (let count = 0; count < 3; count += 1) await insertSecret();
+    await migrate(database.owningUrl, database.servingUrl);
+    await insertSecret();
+    const rows = await database.query(
+      `SELECT kind, prefix, public_jwk, thumbprint, partner_id, subject, claims, count(*)::integer AS count
+        FROM credentials GROUP BY 1, 2, 3, 4, 5, 6, 7`,
+    );
+    const others = { public_jwk: null, thumbprint: null, partner_id: null, subject: null, claims: null };
+    expect(rows).toEqual([{ kind: 'secret', prefix: 'sas_12345678', ...others, count: 4 }]);
+    // What the version before asks of a client.
+    const [client] = await database.query(
+      `SELECT (read_clients(ARRAY[agent_id], ARRAY['sas_12345678'])).credential_status AS status FROM agents LIMIT 1`,
+    );
+    expect(client).toEqual({ status: 'active' });
+    for (const wrong of [
+      "kind = 'other'",
+      "kind = 'key'",
+      "kind = 'federated'",
+      "kind = 'secret', secret_hash = NULL",
+      "kind = 'secret', prefix = NULL",
+      'partner_id = gen_random_uuid()',
+    ]) {
+      await expect(database.query(`UPDATE credentials SET ${wrong}`)).rejects.toThrow(/constraint/);
+    }
   });
 
   it('refuses a server that is older than PostgreSQL 14, and changes nothing there', async () => {
@@ -148,6 +202,7 @@ describe('the serving role', () => {
     'DELETE FROM organization_ledgers',
     'DELETE FROM agents',
     'DELETE FROM credentials',
+    'UPDATE used_assertions SET expires_at = now()',
     'DELETE FROM signing_keys',
     'DELETE FROM sealed_secrets',
     "UPDATE sealed_secrets SET name = 'another'",

@@ -180,7 +180,26 @@ describe('the operator commands', () => {
     const { env } = await ownDatabase();
     const { code, output } = await runCommand(['keys:list'], env);
     expect(code).toBe(0);
-    expect(output).toMatch(/^[\w-]+\tRS256\tactive\t\d{4}-\d\d-\d\dT[\d:.]+Z$/m);
+    expect(output).toMatch(/^[\w-]+\taccess_token\tRS256\tactive\t\d{4}-\d\d-\d\dT[\d:.]+Z$/m);
+    expect(output).toMatch(/^[\w-]+\taudit\tES256\tactive\t\d{4}-\d\d-\d\dT[\d:.]+Z$/m);
+  });
+
+  it('rotate the key of checkpoints, and leave the one of tokens alone', async () => {
+    const { env } = await ownDatabase();
+    const rotated = await runCommand(['keys:rotate-audit'], env);
+    expect(rotated.code).toBe(0);
+    const { output } = await runCommand(['keys:list'], env);
+    const keys = output
+      .trim()
+      .split('\n')
+      .map((line) => line.split('\t').slice(0, 4));
+    expect(keys.map(([, ...rest]) => rest.join(' ')).sort()).toEqual([
+      'access_token RS256 active',
+      'audit ES256 active',
+      'audit ES256 retired',
+    ]);
+    const [made] = keys.find(([, purpose, , phase]) => purpose === 'audit' && phase === 'active') ?? [];
+    expect(rotated.output.trim()).toBe(made);
   });
 
   it('migrate', async () => {
@@ -197,7 +216,8 @@ describe('the operator commands', () => {
     for (const { code, output } of endings) {
       expect(code).toBe(64);
       expect(output).toContain('Usage: npm run cli -- <command>');
-      for (const command of ['operator:reset', 'migrate', 'keys:list']) expect(output).toContain(command);
+      for (const command of ['operator:reset', 'migrate', 'keys:list', 'keys:rotate-audit'])
+        expect(output).toContain(command);
       expect(output).not.toMatch(/^\s+at /m);
     }
   });

@@ -13,7 +13,7 @@ describe('webhook subscriptions', () => {
   let token: string;
 
   beforeAll(async () => {
-    service = await startTestApp();
+    service = await startTestApp({ env: { RATE_LIMIT_FREE: '0' } });
     operator = await service.api.token(service.operator);
     organizationId = await addOrganization(service.database);
     const scopes = ['webhooks:read', 'webhooks:write', 'audit:read'];

@@ -1,7 +1,8 @@
 import { ApiPropertyOptional } from '@nestjs/swagger';
 import { IsIn, IsOptional } from 'class-validator';
 import { PageQuery } from '../../platform/http/page.js';
-import { ORGANIZATION_STATUSES, TIERS, type OrganizationStatus, type Tier } from '../organization.entity.js';
+import { TIERS, type Tier } from '../../platform/kernel/tier.js';
+import { ORGANIZATION_STATUSES, type OrganizationStatus } from '../organization.entity.js';
 
 /** The filters of the list of organizations. */
 export class ListOrganizationsQuery extends PageQuery {

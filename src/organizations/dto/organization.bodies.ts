@@ -14,7 +14,7 @@ import {
   ValidateNested,
 } from 'class-validator';
 import { MayBeOmitted } from '../../platform/http/validators.js';
-import { TIERS, type Tier } from '../organization.entity.js';
+import { TIERS, type Tier } from '../../platform/kernel/tier.js';
 
 /** The largest limit that can be set; more is no limit, which is the tier's to give. */
 const LARGEST_LIMIT = 1_000_000_000_000;

@@ -1,6 +1,7 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { Page } from '../../platform/http/page.js';
-import { ORGANIZATION_STATUSES, TIERS, type OrganizationEntity } from '../organization.entity.js';
+import { TIERS } from '../../platform/kernel/tier.js';
+import { ORGANIZATION_STATUSES, type OrganizationEntity } from '../organization.entity.js';
 
 /** The limits that an organization has of its own; null: its tier's. */
 export class OrganizationLimitsView {

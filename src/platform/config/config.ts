@@ -1,3 +1,5 @@
+import type { Tier } from '../kernel/tier.js';
+
 /** A signature algorithm of RFC 7518 §3.1 / RFC 8037 that access tokens may be signed with. */
 export type SigningAlgorithm = 'RS256' | 'PS256' | 'ES256' | 'EdDSA';
 
@@ -12,6 +14,7 @@ export class Config {
     readonly bootstrap: BootstrapConfig | null,
     readonly logLevel: LogLevel,
     readonly outbound: OutboundConfig,
+    readonly abuse: AbuseConfig,
   ) {}
 }
 
@@ -62,6 +65,23 @@ export interface KeyConfig {
 export interface BootstrapConfig {
   readonly clientId: string;
   readonly clientSecret: string;
+}
+
+/** How much of what somebody may do; every number is a minute's. */
+export interface AbuseConfig {
+  readonly failures: FailureLimits;
+  /** Requests of a principal to the management endpoints, by tier; 0: as many as it likes. */
+  readonly requests: Readonly<Record<Tier, number>>;
+  /** How many times a principal's number its organization has. */
+  readonly organizationFactor: number;
+}
+
+/** How many failed authentications a minute make somebody wait. */
+export interface FailureLimits {
+  /** Of one client from one network. */
+  readonly perClient: number;
+  /** Of all clients from one network. */
+  readonly perNetwork: number;
 }
 
 /** Where calls that others name may go: networks in CIDR notation that are not public but allowed; none by default. */

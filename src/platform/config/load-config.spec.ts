@@ -32,6 +32,11 @@ describe('the configuration', () => {
       keys: { masterKey: null },
       bootstrap: null,
       logLevel: 'info',
+      abuse: {
+        failures: { perClient: 10, perNetwork: 100 },
+        requests: { free: 60, pro: 600, enterprise: 6000 },
+        organizationFactor: 10,
+      },
     });
   });
 
@@ -119,6 +124,9 @@ describe('the configuration', () => {
       config.tokens,
       config.keys,
       config.bootstrap,
+      config.abuse,
+      config.abuse.failures,
+      config.abuse.requests,
     ]) {
       expect(Object.isFrozen(part)).toBe(true);
     }
@@ -153,6 +161,10 @@ describe('the configuration', () => {
     ['MASTER_KEY', Buffer.alloc(33).toString('base64')],
     ['MASTER_KEY', `${KEY.slice(0, -2)}!!`],
     ['MASTER_KEY', 'a'.repeat(64)],
+    ['AUTHENTICATION_FAILURES_PER_CLIENT', '0'],
+    ['AUTHENTICATION_FAILURES_PER_ADDRESS', '-10000'],
+    ['RATE_LIMIT_PRO', 'a lot'],
+    ['RATE_LIMIT_ORGANIZATION_FACTOR', '0'],
     ['TRUSTED_PROXIES', 'proxy.example.com'],
     ['TRUSTED_PROXIES', '10.0.0.0/33'],
     ['TRUSTED_PROXIES', '10.0.0.1,*'],

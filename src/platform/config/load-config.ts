@@ -66,6 +66,18 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       webhookAllowedNetworks: read.addresses('WEBHOOK_ALLOWED_NETWORKS'),
       federationAllowedNetworks: read.addresses('FEDERATION_ALLOWED_NETWORKS'),
     }),
+    Object.freeze({
+      failures: Object.freeze({
+        perClient: read.integer('AUTHENTICATION_FAILURES_PER_CLIENT', 10, 1, 1000),
+        perNetwork: read.integer('AUTHENTICATION_FAILURES_PER_ADDRESS', 100, 1, 1_000_000),
+      }),
+      requests: Object.freeze({
+        free: read.integer('RATE_LIMIT_FREE', 60, 0, 1_000_000),
+        pro: read.integer('RATE_LIMIT_PRO', 600, 0, 1_000_000),
+        enterprise: read.integer('RATE_LIMIT_ENTERPRISE', 6000, 0, 1_000_000),
+      }),
+      organizationFactor: read.integer('RATE_LIMIT_ORGANIZATION_FACTOR', 10, 1, 1000),
+    }),
   );
   if (config.database.url === null && config.database.migrationUrl !== null) {
     read.fault('MIGRATION_DATABASE_URL is set but DATABASE_URL is not');

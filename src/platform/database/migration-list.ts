@@ -6,7 +6,10 @@ import { Webhooks1764000020000 } from './migrations/1764000020000-webhooks.js';
 import { EvidenceCheckpoints1764000030000 } from './migrations/1764000030000-evidence-checkpoints.js';
 import { AuditSearch1764000030001 } from './migrations/1764000030001-audit-search.js';
 import { AuditRefusals1764000030002 } from './migrations/1764000030002-audit-refusals.js';
-import { IssueTogether1764000050000 } from './migrations/1764000050000-issue-together.js';
+import { FailedAuthentications1764000040000 } from './migrations/1764000040000-failed-authentications.js';
+import { TokenTiers1764000040001 } from './migrations/1764000040001-token-tiers.js';
+import { Federation1764000050000 } from './migrations/1764000050000-federation.js';
+import { IssueTogether1764000070000 } from './migrations/1764000070000-issue-together.js';
 
 /** Every migration, oldest first. A migration that has landed is never edited: the next one corrects it. */
 export const MIGRATIONS = [
@@ -18,5 +21,8 @@ export const MIGRATIONS = [
   EvidenceCheckpoints1764000030000,
   AuditSearch1764000030001,
   AuditRefusals1764000030002,
-  IssueTogether1764000050000,
+  FailedAuthentications1764000040000,
+  TokenTiers1764000040001,
+  Federation1764000050000,
+  IssueTogether1764000070000,
 ];

@@ -58,7 +58,9 @@ const validationExample = problems.validationFailed.withErrors({
  * @param statuses the statuses that the route answers with beside success; each brings the examples of its codes
  */
 export function ApiProblemResponses(...statuses: ProblemStatus[]): MethodDecorator & ClassDecorator {
-  return applyDecorators(...statuses.map(problemResponse));
+  // Whoever is authenticated has a rate.
+  const limited: ProblemStatus[] = statuses.includes(401) ? [429] : [];
+  return applyDecorators(...[...statuses, ...limited].map(problemResponse));
 }
 
 /**

@@ -60,6 +60,10 @@ export class Metrics implements OnApplicationShutdown {
     'Failed client authentications.',
     'method',
   );
+  private readonly heldBack = this.counter(
+    'client_authentications_held_back_total',
+    'Client authentications refused after too many failures.',
+  );
   private readonly flushSize = this.histogram('flush_size', 'Entries in one flush.', ['queue'], SIZE_BUCKETS);
   private readonly flushSeconds = this.histogram('flush_seconds', 'Duration of one flush.', ['queue'], TIME_BUCKETS);
   private readonly webhookSeconds = this.histogram(
@@ -67,6 +71,11 @@ export class Metrics implements OnApplicationShutdown {
     'Duration of attempts to deliver a webhook.',
     ['outcome'],
     TIME_BUCKETS,
+  );
+  private readonly keyFetches = this.counter(
+    'federation_key_fetches_total',
+    'Fetches of the keys of federation partners.',
+    'outcome',
   );
   private readonly requestSeconds = new SeriesHistogram(
     this.registry,
@@ -78,6 +87,8 @@ export class Metrics implements OnApplicationShutdown {
   private readonly requestSeries = new Map<string, Map<string, Series>>();
 
   constructor() {
+    // Shown before the first fetch, so that an alert on failures has something to look at.
+    for (const outcome of ['fetched', 'failed'] as const) this.keyFetches.inc({ outcome }, 0);
     const { queues } = this;
     new Gauge({
       name: `${PREFIX}queue_depth`,
@@ -129,9 +140,19 @@ export class Metrics implements OnApplicationShutdown {
     this.failedAuthentications.inc({ method });
   }
 
+  /** Counts a client authentication that had to wait. */
+  clientAuthenticationHeldBack(): void {
+    this.heldBack.inc();
+  }
+
   /** Records an attempt to deliver a webhook. */
   webhookAttempted(outcome: 'delivered' | 'failed' | 'gone', seconds: number): void {
     this.webhookSeconds.observe({ outcome }, seconds);
+  }
+
+  /** Counts a fetch of a federation partner's keys. */
+  partnerKeysFetched(outcome: 'fetched' | 'failed'): void {
+    this.keyFetches.inc({ outcome });
   }
 
   /**

@@ -4,7 +4,7 @@ import type { FastifyRequest } from 'fastify';
 import { isIP } from 'node:net';
 import type { Client } from './client.js';
 import type { Principal, RequestOrigin } from './principal.js';
-import type { BuiltInScope } from './scopes.js';
+import { OPERATOR_SCOPE, type BuiltInScope } from './scopes.js';
 
 /** Refuses a request by its shape, before anybody is authenticated. Throws an `OAuthError`. */
 export type ShapeCheck = (request: FastifyRequest) => void;
@@ -19,6 +19,8 @@ export type Access =
       readonly scopes: readonly BuiltInScope[];
       /** What a client that authenticates itself must be allowed; `null`: client authentication is not taken. */
       readonly clientScopes: readonly BuiltInScope[] | null;
+      /** Whether the operator's scope alone will do as well. */
+      readonly orOperator?: true;
     };
 
 /** The metadata key under which a route's `Access` stands. */
@@ -59,6 +61,14 @@ export const RequireScopes = (...scopes: BuiltInScope[]) =>
     ApiSecurity('bearer', scopes),
   );
 
+/** The route takes a Bearer token that holds all of `scopes`, or the operator's scope. */
+export const RequireScopesOrOperator = (...scopes: BuiltInScope[]) =>
+  applyDecorators(
+    SetMetadata(ACCESS, { kind: 'scopes', scopes, clientScopes: null, orOperator: true } satisfies Access),
+    ApiSecurity('bearer', scopes),
+    ApiSecurity('bearer', [OPERATOR_SCOPE]),
+  );
+
 /**
  * The route takes a Bearer token that holds all of `scopes`, or client authentication of an agent that is allowed all of
  * `clientScopes`.
@@ -96,8 +106,15 @@ export const CallingClient = createParamDecorator((_: unknown, context: Executio
 export function originOf(request: FastifyRequest): RequestOrigin {
   const userAgent = request.headers['user-agent'];
   // A trusted proxy may pass on anything in X-Forwarded-For: what is no address is not taken for one.
-  const ip = isIP(request.ip) === 0 ? (request.socket.remoteAddress ?? null) : request.ip;
+  const forwarded = withoutPort(request.ip);
+  const ip = isIP(forwarded) === 0 ? (request.socket.remoteAddress ?? null) : forwarded;
   return { ip, userAgent: userAgent === undefined ? null : userAgent.slice(0, 256) };
+}
+
+/** Some proxies write `192.0.2.7:4711` or `[2001:db8::7]:4711`. */
+function withoutPort(address: string): string {
+  const [, bracketed, plain] = /^(?:\[([^\]]+)\](?::\d+)?|([\d.]+):\d+)$/.exec(address) ?? [];
+  return bracketed ?? plain ?? address;
 }
 
 /** Injects where the request came from. */

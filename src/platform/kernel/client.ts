@@ -1,4 +1,5 @@
 import type { Principal } from './principal.js';
+import type { Tier } from './tier.js';
 
 /** The resource server that a scope of an agent belongs to. */
 export interface ScopeAudience {
@@ -16,6 +17,7 @@ export interface Client {
   readonly credentialId: string;
   readonly agentStatus: 'active' | 'suspended' | 'decommissioned';
   readonly organizationStatus: 'active' | 'suspended';
+  readonly tier: Tier;
   readonly scopes: readonly string[];
   /** The resource servers of its scopes; those that are not here are built-in. */
   readonly audiences: readonly ScopeAudience[];
@@ -26,7 +28,7 @@ export interface Client {
 }
 
 /** Whether neither the agent nor its organization is suspended. */
-export function isActive(client: Client): boolean {
+export function isActive(client: Pick<Client, 'agentStatus' | 'organizationStatus'>): boolean {
   return client.agentStatus === 'active' && client.organizationStatus === 'active';
 }
 
@@ -35,6 +37,7 @@ export function principalOf(client: Client): Principal {
   return {
     agentId: client.agentId,
     organizationId: client.organizationId,
+    tier: client.tier,
     credentialId: client.credentialId,
     scopes: new Set(client.scopes),
     method: 'client_authentication',

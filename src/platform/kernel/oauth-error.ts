@@ -96,6 +96,9 @@ export const oauthErrors = {
   invalidTarget: new OAuthError(400, 'invalid_target', 'The requested resource is invalid or unknown.'),
   invalidToken: new OAuthError(401, 'invalid_token', 'The access token is missing, expired, revoked or not valid.'),
   insufficientScope: new OAuthError(403, 'insufficient_scope', 'The access token does not allow this.'),
+  tooManyFailures: new OAuthError(429, 'temporarily_unavailable', 'Too many failed authentications. Try again later.', {
+    headers: { 'Retry-After': '60' },
+  }),
   payloadTooLarge: new OAuthError(413, 'invalid_request', 'The body may have at most 65536 bytes.'),
   methodNotAllowed: new OAuthError(405, 'invalid_request', 'The method is not allowed here.'),
   serverError: new OAuthError(500, 'server_error', 'Something went wrong on our side.'),

@@ -1,4 +1,5 @@
 import { OPERATOR_SCOPE } from './scopes.js';
+import type { Tier } from './tier.js';
 
 /** How a caller proved who it is. */
 export type AuthenticationMethod = 'bearer' | 'client_authentication';
@@ -19,6 +20,7 @@ export interface PrincipalToken {
 export interface Principal {
   readonly agentId: string;
   readonly organizationId: string;
+  readonly tier: Tier;
   readonly scopes: ReadonlySet<string>;
   readonly credentialId: string;
   readonly method: AuthenticationMethod;

@@ -191,8 +191,19 @@ describe('the guarded client', () => {
   it('reads JSON documents, and refuses what is none, too large or not 200', async () => {
     const limits = { timeoutMs: 2000, maxBytes: 100 };
     const url = `http://127.0.0.1:${port}/`;
-    answering = (_request, response) => response.end('{"keys":[]}');
-    expect(await client(allowed).getJson(url, limits)).toEqual({ keys: [] });
+    for (const [cacheControl, maxAgeSeconds] of [
+      [undefined, null],
+      ['public, max-age=300', 300],
+      ['Max-Age="60"', 60],
+      ['max-age=60, no-cache', 0],
+      ['no-store', 0],
+      ['max-age=-1', null],
+      ['max-age=99999999999', null],
+    ] as const) {
+      const headers = cacheControl === undefined ? {} : { 'cache-control': cacheControl };
+      answering = (_request, response) => response.writeHead(200, headers).end('{"keys":[]}');
+      expect(await client(allowed).getJson(url, limits)).toEqual({ json: { keys: [] }, maxAgeSeconds });
+    }
     const refused: RequestListener[] = [
       (_request, response) => response.end('<html>'),
       (_request, response) => response.end(JSON.stringify('x'.repeat(200))),

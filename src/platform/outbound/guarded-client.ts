@@ -44,6 +44,13 @@ export interface OutboundAnswer {
   readonly truncated: boolean;
 }
 
+/** A JSON document that was read. */
+export interface JsonDocument {
+  readonly json: unknown;
+  /** `max-age` of its `Cache-Control` (RFC 9111 §5.2.2.1), 0 where it may not be kept, null where nothing is said. */
+  readonly maxAgeSeconds: number | null;
+}
+
 /**
  * Calls URLs that others have named, without letting them reach what only we can: every address of the host is checked,
  * whatever its notation, the connection goes to the very address that was checked, redirects are not followed, and time
@@ -103,15 +110,17 @@ export class GuardedClient {
    * Reads a JSON document.
    *
    * @param limits `timeoutMs` for the whole call, `maxBytes` of the document
+   * @returns the document, and how long its server says that it may be kept
    * @throws OutboundError also for any status but 200, a document that is too large, or no JSON
    */
-  async getJson(url: string, limits: { readonly timeoutMs: number; readonly maxBytes: number }): Promise<unknown> {
+  async getJson(url: string, limits: { readonly timeoutMs: number; readonly maxBytes: number }): Promise<JsonDocument> {
     const headers = { accept: 'application/json' };
     const answer = await this.call({ method: 'GET', url, headers, ...limits });
     if (answer.status !== 200) throw new OutboundError('unexpected_answer', `status ${answer.status}`);
     if (answer.truncated) throw new OutboundError('unexpected_answer', 'the document is too large');
     try {
-      return JSON.parse(answer.body.toString('utf8')) as unknown;
+      const json: unknown = JSON.parse(answer.body.toString('utf8'));
+      return { json, maxAgeSeconds: maxAgeOf(answer.headers['cache-control']) };
     } catch {
       throw new OutboundError('unexpected_answer', 'the document is not JSON');
     }
@@ -200,6 +209,18 @@ class StaleConnection extends Error {}
 
 function isStale(request: ClientRequest, error: NodeJS.ErrnoException): boolean {
   return request.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+}
+
+function maxAgeOf(cacheControl: string | undefined): number | null {
+  const directives = (cacheControl ?? '')
+    .toLowerCase()
+    .split(',')
+    .map((each) => each.trim());
+  if (directives.includes('no-store') || directives.includes('no-cache')) return 0;
+  const seconds = directives
+    .map((each) => /^max-age="?(\d{1,9})"?$/.exec(each)?.[1])
+    .find((each) => each !== undefined);
+  return seconds === undefined ? null : Number(seconds);
 }
 
 /** The host as `net.connect` takes it; the URL parser has already turned every notation of numbers into dotted quads. */

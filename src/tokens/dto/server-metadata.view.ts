@@ -32,11 +32,20 @@ export class ServerMetadataView {
   @ApiProperty({ type: [String] })
   readonly token_endpoint_auth_methods_supported!: readonly string[];
 
+  @ApiProperty({ type: [String], example: ['RS256', 'ES256'] })
+  readonly token_endpoint_auth_signing_alg_values_supported!: readonly string[];
+
   @ApiProperty({ type: [String] })
   readonly introspection_endpoint_auth_methods_supported!: readonly string[];
 
+  @ApiProperty({ type: [String], example: ['RS256', 'ES256'] })
+  readonly introspection_endpoint_auth_signing_alg_values_supported!: readonly string[];
+
   @ApiProperty({ type: [String] })
   readonly revocation_endpoint_auth_methods_supported!: readonly string[];
+
+  @ApiProperty({ type: [String], example: ['RS256', 'ES256'] })
+  readonly revocation_endpoint_auth_signing_alg_values_supported!: readonly string[];
 
   @ApiProperty()
   readonly service_documentation!: string;

@@ -11,6 +11,14 @@ export class TokenForm {
   @ApiPropertyOptional({ description: 'The secret; left out with HTTP Basic.' })
   readonly client_secret?: string;
 
+  @ApiPropertyOptional({ enum: ['urn:ietf:params:oauth:client-assertion-type:jwt-bearer'] })
+  readonly client_assertion_type?: string;
+
+  @ApiPropertyOptional({
+    description: 'A JWT in the place of a secret (RFC 7523): one that the agent or a partner signed.',
+  })
+  readonly client_assertion?: string;
+
   @ApiPropertyOptional({ description: 'Scopes separated by spaces; all of the agent unless given.' })
   readonly scope?: string;
 
@@ -31,6 +39,14 @@ export class TokenReferenceForm {
 
   @ApiPropertyOptional()
   readonly client_secret?: string;
+
+  @ApiPropertyOptional({ enum: ['urn:ietf:params:oauth:client-assertion-type:jwt-bearer'] })
+  readonly client_assertion_type?: string;
+
+  @ApiPropertyOptional({
+    description: 'A JWT in the place of a secret (RFC 7523): one that the agent or a partner signed.',
+  })
+  readonly client_assertion?: string;
 }
 
 /** A token, RFC 6749 §5.1. */

@@ -1,7 +1,7 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
 /** The group commit of issuances in fewer statements; `issue_tokens` stays for replicas of the version before. */
-export class IssueTogether1764000050000 implements MigrationInterface {
+export class IssueTogether1764000070000 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     await runner.query(ISSUE_TOKENS_TOGETHER);
   }
@@ -77,7 +77,8 @@ BEGIN
           c.generation AS same_generation,
         o.status AS organization_status, o.tier, coalesce(o.limit_tokens_per_month, ti.tokens_per_month) AS quota,
         a.status AS agent_status,
-        c.status = 'revoked' OR c.expires_at <= t.occurred OR c.retires_at <= t.occurred AS credential_spent
+        c.status = 'revoked' OR c.expires_at <= t.occurred OR c.retires_at <= t.occurred
+          OR p.status <> 'active' AS credential_spent
       FROM unnest(p_organizations, p_agents, p_credentials, p_occurred, p_months, v_generations)
         WITH ORDINALITY AS t (organization, agent, credential, occurred, month, generation, i)
       LEFT JOIN organizations o ON o.organization_id = t.organization
@@ -85,6 +86,7 @@ BEGIN
       LEFT JOIN agents a ON a.organization_id = t.organization AND a.agent_id = t.agent
       LEFT JOIN credentials c ON c.organization_id = t.organization AND c.agent_id = t.agent
         AND c.credential_id = t.credential
+      LEFT JOIN federation_partners p ON p.organization_id = t.organization AND p.partner_id = c.partner_id
       WHERE t.i <= v_count
       ORDER BY t.organization, t.i
   LOOP
