@@ -118,8 +118,15 @@ describe('docker/Dockerfile', () => {
 
   it('holds what it needs to serve and nothing else', () => {
     const has = (path: string): boolean => existsSync(placeOf(image, path));
-    expect(readdirSync(placeOf(image, '.')).sort()).toEqual(['dist', 'docker', 'node_modules', 'package.json']);
+    expect(readdirSync(placeOf(image, '.')).sort()).toEqual([
+      'dist',
+      'docker',
+      'node_modules',
+      'package.json',
+      'scripts',
+    ]);
     expect(readdirSync(placeOf(image, 'docker'))).toEqual(['start.cjs']);
+    expect(readdirSync(placeOf(image, 'scripts'))).toEqual(['thread-pool.cjs']);
     expect(has('node_modules/typeorm')).toBe(true);
     for (const name of ['typescript', 'jest', 'eslint', '@swc/core', '@nestjs/cli', '@nestjs/testing']) {
       expect([name, has(`node_modules/${name}`)]).toEqual([name, false]);
@@ -154,8 +161,8 @@ it('sets the size of the thread pool before anything can use it', () => {
     .split(/;\s*/);
   expect(statements.slice(0, 4)).toEqual([
     "'use strict'",
-    "const os = require('node:os')",
-    'process.env.UV_THREADPOOL_SIZE ??= String(os.availableParallelism())',
+    "const { threadPoolSize } = require('../scripts/thread-pool.cjs')",
+    'process.env.UV_THREADPOOL_SIZE ??= threadPoolSize()',
     expect.stringMatching(/^import\(/),
   ]);
 });
