@@ -73,6 +73,19 @@ describe('migrating', () => {
     await service.close();
   });
 
+  it('grants the serving role what a migration makes with the migration, not after the last', async () => {
+    // Stops the run at the migration that makes an index of this name.
+    await database.query('CREATE TABLE public.credentials_of_partner ()');
+    await expect(migrate(database.owningUrl, database.servingUrl)).rejects.toThrow('"credentials_of_partner" already');
+    const made = await database.query<{ name: string; granted: boolean }>(
+      `SELECT relname AS name, has_table_privilege('agentidp_test_serving', oid, 'SELECT, TRUNCATE') AS granted
+        FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+          AND relname <> 'credentials_of_partner'`,
+    );
+    expect(made.map(({ name }) => name)).toEqual(expect.arrayContaining(['agents', 'audit_trees', 'audit_refusals']));
+    expect(made.filter(({ granted }) => !granted)).toEqual([]);
+  });
+
   it('takes the secrets of the version before for secrets, and lets that version go on making them', async () => {
     // As `migrate` does, but up to the migration before the one that knows keys and identities.
     const before = new DataSource({

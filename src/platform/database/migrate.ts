@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { DataSource, type QueryRunner } from 'typeorm';
+import { DataSource, type MigrationInterface, type QueryRunner } from 'typeorm';
 import { dataSourceOptions } from './data-source-options.js';
-import { grantServingRole } from './serving-role.js';
+import { grantServingRole, grantWhatIsThere } from './serving-role.js';
 
 /** Held while migrations run, so that replicas that start together run them once. An arbitrary constant. */
 const MIGRATION_LOCK = 7_301_100_101;
@@ -34,6 +34,7 @@ export async function migrate(owningUrl: string, servingUrl: string): Promise<st
     try {
       await requireSupportedServer(runner);
       await waitForLock(runner);
+      for (const migration of dataSource.migrations) grantAlong(migration, servingUrl);
       const applied = await dataSource.runMigrations({ transaction: 'each' });
       await grantServingRole(runner, servingUrl);
       await runner.query('SELECT pg_advisory_unlock($1)', [MIGRATION_LOCK]);
@@ -44,6 +45,15 @@ export async function migrate(owningUrl: string, servingUrl: string): Promise<st
   } finally {
     await dataSource.destroy();
   }
+}
+
+/** Has a migration grant the serving role what it made, in the transaction that made it. */
+function grantAlong(migration: MigrationInterface, servingUrl: string): void {
+  const up = migration.up.bind(migration);
+  migration.up = async (runner) => {
+    await up(runner);
+    await grantWhatIsThere(runner, servingUrl);
+  };
 }
 
 /**

@@ -48,10 +48,8 @@ const FUNCTION_GRANTS: readonly string[] = ['remove_audit_prefix(uuid, bigint, t
  * @param servingUrl the serving role's URL
  */
 export async function grantServingRole(runner: QueryRunner, servingUrl: string): Promise<void> {
-  const [row] = await runner.manager.query<{ owner: string }[]>('SELECT current_user AS owner');
-  const role = decodeURIComponent(new URL(servingUrl).username);
-  if (role === '' || row?.owner === role) return;
-  const quoted = `"${role.replaceAll('"', '""')}"`;
+  const quoted = await servingRoleOf(runner, servingUrl);
+  if (quoted === null) return;
   // In one transaction, so that a replica that serves meanwhile never finds its privileges gone.
   await runner.startTransaction();
   for (const [table, privileges] of Object.entries(TABLE_GRANTS)) {
@@ -61,4 +59,36 @@ export async function grantServingRole(runner: QueryRunner, servingUrl: string):
   for (const signature of FUNCTION_GRANTS) await runner.query(`GRANT EXECUTE ON FUNCTION ${signature} TO ${quoted}`);
   await runner.query(`GRANT USAGE ON SCHEMA public TO ${quoted}`);
   await runner.commitTransaction();
+}
+
+/**
+ * Grants the serving role what it needs of what there is by now, and takes nothing away. For the transaction of a
+ * migration: from its commit on, a replica of the version before may call a function that it replaced, and a table that
+ * it made with it.
+ *
+ * @param runner a connection of the owning role
+ * @param servingUrl the serving role's URL
+ */
+export async function grantWhatIsThere(runner: QueryRunner, servingUrl: string): Promise<void> {
+  const quoted = await servingRoleOf(runner, servingUrl);
+  if (quoted === null) return;
+  const grants = [
+    ...Object.entries(TABLE_GRANTS).map(([table, privileges]) => `${privileges} ON ${table}`),
+    ...FUNCTION_GRANTS.map((signature) => `EXECUTE ON FUNCTION ${signature}`),
+  ];
+  // What later migrations make is left to them.
+  const each = grants.map(
+    (grant) => `BEGIN
+      GRANT ${grant} TO ${quoted};
+    EXCEPTION WHEN undefined_table OR undefined_column OR undefined_function THEN NULL;
+    END;`,
+  );
+  await runner.query(`DO $grants$ BEGIN ${each.join('\n')} END $grants$`);
+}
+
+/** The serving role as an identifier; null where it is the owner itself. */
+async function servingRoleOf(runner: QueryRunner, servingUrl: string): Promise<string | null> {
+  const [row] = await runner.manager.query<{ owner: string }[]>('SELECT current_user AS owner');
+  const role = decodeURIComponent(new URL(servingUrl).username);
+  return role === '' || row?.owner === role ? null : `"${role.replaceAll('"', '""')}"`;
 }
