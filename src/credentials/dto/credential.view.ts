@@ -1,54 +1,26 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { Page } from '../../platform/http/page.js';
 import { CREDENTIAL_STATUSES, statusAt, type CredentialEntity } from '../credential.entity.js';
+import { CredentialMembers } from './credential-members.js';
 
 /** A client secret as callers see it: never the secret itself. */
-export class CredentialView {
-  @ApiProperty({ format: 'uuid' })
-  readonly credentialId!: string;
-
-  @ApiProperty({ format: 'uuid', description: 'The agent, as the OAuth client_id.' })
-  readonly clientId!: string;
-
-  @ApiProperty({ type: String, nullable: true })
-  readonly name!: string | null;
-
+export class CredentialView extends CredentialMembers {
   @ApiProperty({ description: 'The beginning of the secret, to tell secrets apart.', example: 'sas_4fZk81Qw' })
   readonly prefix!: string;
 
-  @ApiProperty({ enum: CREDENTIAL_STATUSES })
-  readonly status!: string;
-
-  @ApiProperty({ format: 'date-time' })
-  readonly createdAt!: string;
-
-  @ApiProperty({ type: String, format: 'date-time', nullable: true })
-  readonly expiresAt!: string | null;
-
   @ApiProperty({ type: String, format: 'date-time', nullable: true, description: 'When a retiring one stops working.' })
   readonly retiresAt!: string | null;
-
-  @ApiProperty({ type: String, format: 'date-time', nullable: true })
-  readonly revokedAt!: string | null;
-
-  @ApiProperty({ type: String, format: 'date-time', nullable: true, description: 'To the minute.' })
-  readonly lastUsedAt!: string | null;
 
   /** What callers may see of a credential at an instant. */
   static of(credential: CredentialEntity, now: Date): CredentialView {
     const status = statusAt(credential, now);
     const revokedAt = credential.revokedAt ?? (status === 'revoked' ? credential.retiresAt : null);
     return {
-      credentialId: credential.credentialId,
-      clientId: credential.agentId,
-      name: credential.name,
-      prefix: credential.prefix ?? '',
+      ...CredentialMembers.membersOf(credential),
       status,
-      createdAt: credential.createdAt.toISOString(),
-      expiresAt: credential.expiresAt?.toISOString() ?? null,
+      prefix: credential.prefix ?? '',
       retiresAt: credential.retiresAt?.toISOString() ?? null,
       revokedAt: revokedAt?.toISOString() ?? null,
-      lastUsedAt: credential.lastUsedAt?.toISOString() ?? null,
     };
   }
 }
