@@ -1,6 +1,5 @@
 import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
-import { StatementPool } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import type { ChainedEvent, RenderedEvent } from '../platform/kernel/canonical-event.js';
 import { AuditEventEntity } from './audit-event.entity.js';
@@ -43,30 +42,18 @@ const EVENT_COLUMNS = `organization_id, sequence, event_id, action, outcome, act
 /** Events that may wait for the tree; with more of them a search by time looks at all. */
 const MAX_TAIL = 5000;
 
-const APPEND = {
-  name: 'append_audit_events',
-  text: `SELECT event_sequence, event_hash FROM append_audit_events($1::uuid[], $2::text[], $3::text[], $4::uuid[],
-    $5::text[], $6::text[], $7::uuid[], $8::text[], $9::text[], $10::text[], $11::text[], $12::jsonb[],
-    $13::timestamptz[])`,
-};
+const APPEND = `SELECT event_sequence, event_hash FROM append_audit_events($1::uuid[], $2::text[], $3::text[],
+  $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::text[], $9::text[], $10::text[], $11::text[], $12::jsonb[],
+  $13::timestamptz[])`;
 
 /** All SQL on the audit chain. */
 @Injectable()
 export class AuditRepository {
-  constructor(
-    private readonly statements: StatementPool,
-    private readonly unitOfWork: UnitOfWork,
-  ) {}
+  constructor(private readonly unitOfWork: UnitOfWork) {}
 
   /** Appends events within a transaction; their places are final when it commits. */
   async append(transaction: EntityManager, events: readonly RenderedEvent[]): Promise<void> {
-    await transaction.query(APPEND.text, auditColumns(events));
-  }
-
-  /** Appends events in a transaction of their own: one group commit. */
-  async appendTogether(events: readonly RenderedEvent[]): Promise<readonly undefined[]> {
-    await this.statements.query(APPEND, auditColumns(events));
-    return events.map(() => undefined);
+    await transaction.query(APPEND, auditColumns(events));
   }
 
   /** Up to `limit` events, newest first, below the sequence `before`. */

@@ -1,8 +1,6 @@
-import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
-import { GroupCommit } from '../platform/database/group-commit.js';
-import { Metrics } from '../platform/http/metrics.js';
 import { pageOf, type Page } from '../platform/http/page.js';
 import type { NewAuditEvent } from '../platform/kernel/audit-event.js';
 import { genesisHash, renderEvent, type ChainedEvent, type RenderedEvent } from '../platform/kernel/canonical-event.js';
@@ -20,27 +18,13 @@ export type { ChainHead, ChainLink } from './audit.repository.js';
 /** How much of a chain one statement looks through. */
 const FOLLOW_WINDOW = 10_000;
 
-const RECORD_LIMITS = { maxQueue: 2000, maxBatch: 200 };
-
 /** The hash-chained log of what happened. Knows none of its readers. */
 @Injectable()
-export class AuditService implements OnApplicationShutdown {
-  private readonly recording: GroupCommit<RenderedEvent, undefined>;
-
+export class AuditService {
   constructor(
     private readonly repository: AuditRepository,
     private readonly clock: Clock,
-    metrics: Metrics,
-  ) {
-    this.recording = new GroupCommit(
-      'audit',
-      RECORD_LIMITS,
-      (events) => this.repository.appendTogether(events),
-      ({ event }) => event.organizationId,
-      (size, seconds) => metrics.flushed('audit', size, seconds),
-    );
-    metrics.observeQueue('audit', () => this.recording.depth);
-  }
+  ) {}
 
   /**
    * Appends an event in the transaction of the act that it tells of. Takes the organization's lock.
@@ -57,16 +41,6 @@ export class AuditService implements OnApplicationShutdown {
       transaction,
       events.map((event) => this.render(event)),
     );
-  }
-
-  /**
-   * Appends an event that goes with no other write, in a group commit. Refusals of clients go by way of the refusal
-   * service, which bounds them.
-   *
-   * @returns after COMMIT
-   */
-  async record(event: NewAuditEvent): Promise<void> {
-    await this.recording.commit(this.render(event));
   }
 
   /** An id for an event, in the order of time: ids that are written together stand together in the index. */
@@ -181,10 +155,5 @@ export class AuditService implements OnApplicationShutdown {
   async at(organizationId: string, sequence: number): Promise<ChainedEvent | null> {
     const [event] = await this.repository.readForward(organizationId, sequence, 1);
     return event?.sequence === sequence ? event : null;
-  }
-
-  /** Drains the queue once the server has answered its last request. */
-  async onApplicationShutdown(): Promise<void> {
-    await this.recording.drain();
   }
 }

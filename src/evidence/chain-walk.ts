@@ -90,13 +90,13 @@ export class ChainWalk {
   /** What was found, up to `fault`. */
   verdict(fault: Break | null): ChainVerdict {
     const { sequence: before } = this.start;
-    const any = this.sequence > before;
+    const walked = this.sequence > before;
     return {
       valid: fault === null,
       checked: this.sequence - before,
-      firstSequence: any ? before + 1 : null,
-      lastSequence: any ? this.sequence : null,
-      headHash: any ? this.hash : null,
+      firstSequence: walked ? before + 1 : null,
+      lastSequence: walked ? this.sequence : null,
+      headHash: walked ? this.hash : null,
       brokenAt: fault?.sequence ?? null,
       ...(fault === null ? {} : { reason: fault.reason }),
     };

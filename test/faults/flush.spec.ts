@@ -74,19 +74,19 @@ describe('a flush of the token path', () => {
     await expectValidChain(service);
   });
 
-  it('fails a poisoned audit event alone among 40 neighbours', async () => {
+  it('fails a poisoned refusal alone among 40 neighbours', async () => {
     const { app, database } = service;
-    const audit = app.get(AuditService);
+    const refusals = app.get(RefusalsService);
     const client = await clientOf(service);
     const before = await ledgerOf(database);
     const records = Array.from({ length: 41 }, (_, index) =>
-      audit.record(refusalOf(client, { index, text: index === 20 ? NUL : 'fine' })),
+      refusals.record(refusalOf(client, { index, text: index === 20 ? NUL : 'fine' }), `neighbour ${index}`),
     );
     // Its organization does not exist: the function itself refuses it.
-    const stranger = audit.record({
-      ...refusalOf(client, {}),
-      organizationId: '00000000-0000-4000-8000-000000000000',
-    });
+    const stranger = refusals.record(
+      { ...refusalOf(client, {}), organizationId: '00000000-0000-4000-8000-000000000000' },
+      'stranger',
+    );
     await expect(stranger).rejects.toMatchObject({ code: '23503' });
     const settled = await Promise.allSettled(records);
     expect(settled.flatMap(({ status }, index) => (status === 'rejected' ? [index] : []))).toEqual([20]);
