@@ -33,6 +33,9 @@ export function signatureOf({ alg, privateKey }: AssertionKey): Signature {
   return (input) => sign(digest, Buffer.from(input), { key: privateKey, dsaEncoding: 'ieee-p1363' });
 }
 
+/** Where issuers have listened. */
+const PORTS = new Set<number>();
+
 /** An issuer of our own, on a real port: discovery document, keys, and every call that it gets. */
 export class PartnerIssuer {
   /** The paths that were asked for. */
@@ -56,11 +59,23 @@ export class PartnerIssuer {
   }
 
   /**
-   * Starts an issuer on a free port.
+   * Starts an issuer on a free port that no issuer of this file had: the system gives ports again, and an organization
+   * that trusts the earlier issuer would take the new one for it.
    *
    * @param path the issuer's own, where it has one
    */
   static async start(alg: AssertionKey['alg'] = 'ES256', path = ''): Promise<PartnerIssuer> {
+    for (;;) {
+      const issuer = await PartnerIssuer.listen(alg, path);
+      if (!PORTS.has(issuer.listensOn)) {
+        PORTS.add(issuer.listensOn);
+        return issuer;
+      }
+      await issuer.close();
+    }
+  }
+
+  private static async listen(alg: AssertionKey['alg'], path: string): Promise<PartnerIssuer> {
     const server = createServer((request, response) => {
       issuer.calls.push(request.url ?? '');
       if (issuer.answering !== null) return issuer.answering(request, response);
