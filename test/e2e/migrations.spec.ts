@@ -1,13 +1,13 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
-import { DataSource } from 'typeorm';
+import { DataSource, type MigrationInterface, type QueryRunner } from 'typeorm';
 import { dataSourceOptions } from '../../src/platform/database/data-source-options.js';
 import { DELIVERY_SLOTS, deliverySlotTable } from '../../src/platform/database/delivery-slots.js';
 import { migrate } from '../../src/platform/database/migrate.js';
 import { MIGRATIONS } from '../../src/platform/database/migration-list.js';
 import { Federation1764000050000 } from '../../src/platform/database/migrations/1764000050000-federation.js';
-import { until } from '../faults/conditions.js';
+import { lockWaiters, until } from '../faults/conditions.js';
 import { cleanUpProcesses, environmentOf, runCommand } from '../support/service-process.js';
 import { addOrganization } from '../support/organization.js';
 import { startTestApp } from '../support/test-app.js';
@@ -15,6 +15,27 @@ import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../s
 
 const NAMES = MIGRATIONS.map(({ name }) => name);
 const INSUFFICIENT_PRIVILEGE = '42501';
+
+/** A migration that wants a table for itself, as one of a later version may. */
+class Later1999000000000 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE credentials ADD COLUMN later integer');
+  }
+
+  async down(): Promise<void> {
+    throw new Error('migrations only go forward');
+  }
+}
+const LATER = [...MIGRATIONS, Later1999000000000];
+
+/** A session of somebody who has read a table in a transaction that stays open: a backup, or a forgotten terminal. */
+async function reader(database: TestDatabase): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: database.owningUrl });
+  await client.connect();
+  await client.query('BEGIN');
+  await client.query('SELECT 1 FROM credentials');
+  return client;
+}
 
 /** What the database says that was run, oldest first. */
 async function recorded(database: TestDatabase): Promise<string[]> {
@@ -147,6 +168,39 @@ describe('migrating', () => {
       'PostgreSQL 14 or later is required',
     );
     expect(await database.query("SELECT 1 FROM pg_tables WHERE schemaname = 'public'")).toEqual([]);
+  });
+
+  it('lets replicas serve while a migration waits for a table, and goes on when it gets it', async () => {
+    await migrate(database.owningUrl, database.servingUrl);
+    const service = await startTestApp({ database });
+    const reading = await reader(database);
+    const told: string[] = [];
+    const announce = (line: string) => void told.push(line);
+    const migrating = migrate(database.owningUrl, database.servingUrl, { migrations: LATER, announce });
+    for (let wait = 0; wait < 3; wait += 1) {
+      await lockWaiters(database, 'ALTER TABLE credentials ADD COLUMN later');
+      const began = performance.now();
+      // It stands behind the migration, which stands behind the reader.
+      expect((await service.api.requestToken(service.operator)).status).toBe(200);
+      expect(performance.now() - began).toBeLessThan(1000);
+    }
+    expect(told).toEqual([expect.stringContaining('Later1999000000000 waits for a lock')]);
+    await reading.end();
+    expect(await migrating).toEqual(['Later1999000000000']);
+    expect(await recorded(database)).toEqual(LATER.map(({ name }) => name));
+    await service.close();
+  });
+
+  it('gives up, with the name of the migration and nothing done, where a table is never to be had', async () => {
+    await migrate(database.owningUrl, database.servingUrl);
+    const reading = await reader(database);
+    const migrating = migrate(database.owningUrl, database.servingUrl, { migrations: LATER, patienceMs: 300 });
+    await expect(migrating).rejects.toThrow(/Later1999000000000 got no lock within 0.3 s/);
+    await reading.end();
+    expect(await recorded(database)).toEqual(NAMES);
+    expect(await migrate(database.owningUrl, database.servingUrl, { migrations: LATER })).toEqual([
+      'Later1999000000000',
+    ]);
   });
 
   it('goes on when another run that holds the lock of the migrations dies', async () => {

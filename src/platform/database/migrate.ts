@@ -1,7 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type MigrationInterface, type QueryRunner } from 'typeorm';
 import { dataSourceOptions } from './data-source-options.js';
+import { MIGRATIONS } from './migration-list.js';
 import { grantServingRole, grantWhatIsThere } from './serving-role.js';
+import { isLockRefusal } from './sql-errors.js';
 
 /** Held while migrations run, so that replicas that start together run them once. An arbitrary constant. */
 const MIGRATION_LOCK = 7_301_100_101;
@@ -9,24 +11,49 @@ const MIGRATION_LOCK = 7_301_100_101;
 /** How often a replica that waits for the lock asks for it, in milliseconds. */
 const LOCK_POLL_MS = 100;
 
+/**
+ * How long a migration waits for a lock on a table, in milliseconds. Whoever asks for the table after it waits behind
+ * it, so this is well below the second after which a flush of tokens gives up.
+ */
+const TABLE_LOCK_MS = 250;
+
+/** How long a migration that did not get a lock leaves the table to others before it asks again, in milliseconds. */
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 4000;
+
+/** How long a run goes on asking for the locks of one migration, in milliseconds. */
+const PATIENCE_MS = 600_000;
+
 /** The oldest PostgreSQL that the schema works on, as `server_version_num`. */
 const OLDEST_POSTGRES = 140_000;
 
+/** What a run of migrations may be told. */
+export interface MigrateOptions {
+  /** Told in a line for people that a migration waits for others. */
+  readonly announce?: (line: string) => void;
+  /** How far the schema is brought; to the newest version unless given. */
+  readonly migrations?: readonly (new () => MigrationInterface)[];
+  /** How long to go on asking for the locks of one migration, in milliseconds. */
+  readonly patienceMs?: number;
+}
+
 /**
  * Brings the schema to the newest version and grants the serving role what it needs. Safe to run from any number of
- * replicas at once.
+ * replicas at once, and while replicas of the version before serve: a migration that does not get a lock soon rolls back,
+ * lets those pass that wait behind it, and begins anew.
  *
  * @param owningUrl the role that owns the tables
  * @param servingUrl the role that serves; the same URL where one role does both
  * @returns the names of the migrations that were run
- * @throws Error where the server is older than PostgreSQL 14
+ * @throws Error where the server is older than PostgreSQL 14, or a migration got no lock within the patience
  */
-export async function migrate(owningUrl: string, servingUrl: string): Promise<string[]> {
-  const options = dataSourceOptions(owningUrl, 3);
+export async function migrate(owningUrl: string, servingUrl: string, options: MigrateOptions = {}): Promise<string[]> {
+  const { announce = () => undefined, migrations = MIGRATIONS, patienceMs = PATIENCE_MS } = options;
   const dataSource = new DataSource({
-    ...options,
-    // A migration may take longer than a request may.
-    extra: { keepAlive: true },
+    ...dataSourceOptions(owningUrl, 3),
+    migrations: [...migrations],
+    // A migration may take longer than a request may, once it has its locks.
+    extra: { keepAlive: true, lock_timeout: TABLE_LOCK_MS },
   });
   await dataSource.initialize();
   try {
@@ -34,11 +61,14 @@ export async function migrate(owningUrl: string, servingUrl: string): Promise<st
     try {
       await requireSupportedServer(runner);
       await waitForLock(runner);
-      for (const migration of dataSource.migrations) grantAlong(migration, servingUrl);
-      const applied = await dataSource.runMigrations({ transaction: 'each' });
-      await grantServingRole(runner, servingUrl);
+      const begun = new Set<string>();
+      for (const migration of dataSource.migrations) prepare(migration, servingUrl, begun);
+      await patiently(patienceMs, announce, begun, async () => {
+        await dataSource.runMigrations({ transaction: 'each' });
+      });
+      await patiently(patienceMs, announce, begun, () => grantServingRole(runner, servingUrl));
       await runner.query('SELECT pg_advisory_unlock($1)', [MIGRATION_LOCK]);
-      return applied.map(({ name }) => name);
+      return [...begun];
     } finally {
       await runner.release();
     }
@@ -47,11 +77,57 @@ export async function migrate(owningUrl: string, servingUrl: string): Promise<st
   }
 }
 
-/** Has a migration grant the serving role what it made, in the transaction that made it. */
-function grantAlong(migration: MigrationInterface, servingUrl: string): void {
+/**
+ * Runs `work` until it gets its locks. Migrations that are through are recorded, so that it goes on behind them.
+ *
+ * @param begun the migrations that were begun: the last of them is the one that waits
+ */
+async function patiently(
+  patienceMs: number,
+  announce: (line: string) => void,
+  begun: ReadonlySet<string>,
+  work: () => Promise<void>,
+): Promise<void> {
+  let waitsFor = '';
+  let since = 0;
+  let pauseMs = FIRST_PAUSE_MS;
+  for (;;) {
+    try {
+      await work();
+      return;
+    } catch (error) {
+      if (!isLockRefusal(error)) throw error;
+      const name = [...begun].at(-1) ?? 'of the grants';
+      if (name !== waitsFor) {
+        waitsFor = name;
+        since = performance.now();
+        pauseMs = FIRST_PAUSE_MS;
+        announce(`The migration ${name} waits for a lock on a table that a long transaction holds.`);
+      }
+      if (performance.now() - since > patienceMs) {
+        throw new Error(
+          `The migration ${name} got no lock within ${patienceMs / 1000} s: a transaction (a backup, a session that was left open) holds it. Nothing of it was done; start again once that has ended.`,
+          { cause: error },
+        );
+      }
+      await delay(pauseMs);
+      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
+    }
+  }
+}
+
+/**
+ * Has a migration note that it was begun, and grant the serving role what it made in the transaction that made it. One
+ * that runs in no transaction holds nobody up while it waits (an index that is built concurrently), so it waits as long
+ * as it takes.
+ */
+function prepare(migration: MigrationInterface, servingUrl: string, begun: Set<string>): void {
   const up = migration.up.bind(migration);
   migration.up = async (runner) => {
+    begun.add(migration.name ?? migration.constructor.name);
+    if (!runner.isTransactionActive) await runner.query('SET lock_timeout = 0');
     await up(runner);
+    if (!runner.isTransactionActive) await runner.query('RESET lock_timeout');
     await grantWhatIsThere(runner, servingUrl);
   };
 }

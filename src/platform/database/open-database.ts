@@ -27,7 +27,7 @@ export async function openDatabase(config: Config, announce: (line: string) => v
   if (migrationUrl === null) {
     announce('MIGRATION_DATABASE_URL is not set: the role of DATABASE_URL owns the tables and serves as well.');
   }
-  await migrate(migrationUrl ?? url, url);
+  await migrate(migrationUrl ?? url, url, { announce });
   return {
     servingUrl: url,
     masterKey: config.keys.masterKey ?? (await developmentKey(dataDirectory, announce)),
@@ -39,7 +39,7 @@ export async function openDatabase(config: Config, announce: (line: string) => v
 async function openEmbedded(config: Config, announce: (line: string) => void): Promise<OpenDatabase> {
   const postgres = await startEmbeddedPostgres({ dataDirectory: config.database.dataDirectory, announce });
   try {
-    await migrate(postgres.owningUrl, postgres.servingUrl);
+    await migrate(postgres.owningUrl, postgres.servingUrl, { announce });
     return {
       servingUrl: postgres.servingUrl,
       masterKey: config.keys.masterKey ?? (await readOrCreateMasterKey(postgres.dataDirectory)),

@@ -52,13 +52,18 @@ export async function grantServingRole(runner: QueryRunner, servingUrl: string):
   if (quoted === null) return;
   // In one transaction, so that a replica that serves meanwhile never finds its privileges gone.
   await runner.startTransaction();
-  for (const [table, privileges] of Object.entries(TABLE_GRANTS)) {
-    await runner.query(`REVOKE ALL ON ${table} FROM ${quoted}`);
-    await runner.query(`GRANT ${privileges} ON ${table} TO ${quoted}`);
+  try {
+    for (const [table, privileges] of Object.entries(TABLE_GRANTS)) {
+      await runner.query(`REVOKE ALL ON ${table} FROM ${quoted}`);
+      await runner.query(`GRANT ${privileges} ON ${table} TO ${quoted}`);
+    }
+    for (const signature of FUNCTION_GRANTS) await runner.query(`GRANT EXECUTE ON FUNCTION ${signature} TO ${quoted}`);
+    await runner.query(`GRANT USAGE ON SCHEMA public TO ${quoted}`);
+    await runner.commitTransaction();
+  } catch (error) {
+    await runner.rollbackTransaction();
+    throw error;
   }
-  for (const signature of FUNCTION_GRANTS) await runner.query(`GRANT EXECUTE ON FUNCTION ${signature} TO ${quoted}`);
-  await runner.query(`GRANT USAGE ON SCHEMA public TO ${quoted}`);
-  await runner.commitTransaction();
 }
 
 /**

@@ -22,6 +22,11 @@ export function isLockTimeout(error: unknown): boolean {
   return sqlStateOf(error) === '55P03';
 }
 
+/** Whether the database rolled back because a lock was not to be had: a timeout, or a deadlock (40P01). */
+export function isLockRefusal(error: unknown): boolean {
+  return isLockTimeout(error) || sqlStateOf(error) === '40P01';
+}
+
 /** Whether `error` says that a unique constraint called `constraint` was violated. */
 export function isUniqueViolation(error: unknown, constraint: string): boolean {
   return (
