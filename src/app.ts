@@ -4,6 +4,7 @@ import { Logger } from 'nestjs-pino';
 import { DataSource } from 'typeorm';
 import { AppModule, type AppParts } from './app.module.js';
 import { CredentialsService } from './credentials/credentials.service.js';
+import { KeyRotationService } from './keys/key-rotation.service.js';
 import { KeysService } from './keys/keys.service.js';
 import { poolOf } from './platform/database/statement-pool.js';
 import { configureHttp } from './platform/http/configure-http.js';
@@ -43,7 +44,7 @@ export async function createApp(
     .addHook('onListen', async () => app.get(WebhookDispatcher).start());
   await app.init();
   app.useLogger(app.get(Logger));
-  await (keys === 'prepare' ? app.get(KeysService).prepare() : app.get(KeysService).load());
+  await (keys === 'prepare' ? app.get(KeyRotationService).prepare() : app.get(KeysService).load());
   await app.get(CredentialsService).prepare();
   return app;
 }

@@ -1,6 +1,7 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import { parseArgs } from 'node:util';
 import { createApp } from '../app.js';
+import { KeyRotationService, NOBODY } from '../keys/key-rotation.service.js';
 import { KeysService } from '../keys/keys.service.js';
 import type { Config } from '../platform/config/config.js';
 import { openDatabase, type OpenDatabase } from '../platform/database/open-database.js';
@@ -11,7 +12,9 @@ import { OperatorService } from '../operator/operator.service.js';
 /** A command: what it does for people, and how. */
 interface Command {
   readonly summary: string;
-  readonly run: (config: Config, database: OpenDatabase) => Promise<void>;
+  readonly run: (config: Config, database: OpenDatabase, argument: string) => Promise<void>;
+  /** What has to be named behind the command. */
+  readonly argument?: string;
 }
 
 const say = (line: string): void => console.log(line);
@@ -32,23 +35,45 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   'keys:list': {
     summary: 'List the signing keys and their phases.',
     run: withApp(async (app) => {
-      for (const { kid, purpose, algorithm, phase, createdAt } of await app.get(KeysService).list()) {
-        say([kid, purpose, algorithm, phase, createdAt.toISOString()].join('\t'));
-      }
+      let cursor: string | null = null;
+      do {
+        const page: Awaited<ReturnType<KeysService['list']>> = await app
+          .get(KeysService)
+          .list(200, cursor ?? undefined);
+        for (const { kid, purpose, algorithm, phase, createdAt } of page.data) {
+          say([kid, purpose, algorithm, phase, createdAt.toISOString()].join('\t'));
+        }
+        cursor = page.nextCursor;
+      } while (cursor !== null);
     }),
   },
+  'keys:rotate': {
+    summary: 'Have the next key sign access tokens; the one before stays in the JWKS until its last token has expired.',
+    run: withApp(async (app) => say((await app.get(KeyRotationService).rotate(NOBODY, 'access_token')).kid)),
+  },
   'keys:rotate-audit': {
-    summary: 'Make a new key for audit checkpoints; the old one stays in the JWKS, so that its checkpoints verify.',
-    run: withApp(async (app) => say(await app.get(KeysService).rotateAuditKey())),
+    summary: 'Have the next key sign checkpoints; the one before stays in the JWKS, so that they verify.',
+    run: withApp(async (app) => say((await app.get(KeyRotationService).rotate(NOBODY, 'audit')).kid)),
+  },
+  'keys:revoke': {
+    summary: 'Revoke the key of access tokens with this kid: its tokens are dead at once, and the next key signs.',
+    argument: 'kid',
+    run: withApp(async (app, kid) => {
+      await app.get(KeyRotationService).revoke(NOBODY, kid);
+      say(app.get(KeysService).signer().kid);
+    }),
   },
 };
 
 const { positionals, values } = parseArgs({ allowPositionals: true, strict: false });
-const [asked = ''] = positionals;
+const [asked = '', argument = ''] = positionals;
 const command = Object.hasOwn(COMMANDS, asked) ? COMMANDS[asked] : undefined;
-if (command === undefined || positionals.length > 1 || Object.keys(values).length > 0) {
+const expected = command?.argument === undefined ? 1 : 2;
+if (command === undefined || positionals.length !== expected || Object.keys(values).length > 0) {
   console.error('Usage: npm run cli -- <command>\n');
-  for (const [name, { summary }] of Object.entries(COMMANDS)) console.error(`  ${name.padEnd(20)}${summary}`);
+  for (const [name, { summary, argument: more }] of Object.entries(COMMANDS)) {
+    console.error(`  ${(more === undefined ? name : `${name} ${more}`).padEnd(20)}${summary}`);
+  }
   process.exit(64);
 }
 process.exit(await runCommand(command));
@@ -58,7 +83,7 @@ async function runCommand({ run }: Command): Promise<number> {
   let database: OpenDatabase | null = null;
   try {
     database = await openDatabase(config, (line) => console.error(line));
-    await run(config, database);
+    await run(config, database, argument);
     return 0;
   } catch (error) {
     const { message, exitCode } = startFailure(error);
@@ -70,11 +95,11 @@ async function runCommand({ run }: Command): Promise<number> {
 }
 
 /** Runs a command on the application's own services, without listening. */
-function withApp(work: (app: INestApplicationContext) => Promise<void>): Command['run'] {
-  return async (config, { servingUrl, masterKey }) => {
+function withApp(work: (app: INestApplicationContext, argument: string) => Promise<void>): Command['run'] {
+  return async (config, { servingUrl, masterKey }, named) => {
     const app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl }, 'load');
     try {
-      await work(app);
+      await work(app, named);
     } finally {
       await app.close();
     }

@@ -12,13 +12,17 @@ export interface PublicJwk extends JWK {
   readonly alg: SigningAlgorithm;
 }
 
-/** A signing key in use: parsed once, so that signing and verifying parse nothing. */
-export interface SigningKey {
+/** The public half of a key of ours: parsed once, so that verifying parses nothing. */
+export interface VerificationKey {
   readonly kid: string;
   readonly algorithm: SigningAlgorithm;
-  readonly privateKey: KeyObject;
   readonly publicKey: KeyObject;
   readonly publicJwk: PublicJwk;
+}
+
+/** A key that signs. */
+export interface SigningKey extends VerificationKey {
+  readonly privateKey: KeyObject;
 }
 
 /**
@@ -31,14 +35,21 @@ export async function generateSigningKey(algorithm: SigningAlgorithm): Promise<S
   return { kid, algorithm, privateKey, publicKey, publicJwk: { ...jwk, kid, use: 'sig', alg: algorithm } };
 }
 
-/** Parses a stored key. */
-export function parseSigningKey(publicJwk: PublicJwk, pkcs8: Buffer): SigningKey {
+/** Parses a stored public half. */
+export function parseVerificationKey(publicJwk: PublicJwk): VerificationKey {
   return {
     kid: publicJwk.kid,
     algorithm: publicJwk.alg,
-    privateKey: createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' }),
     publicKey: createPublicKey({ key: publicJwk as never, format: 'jwk' }),
     publicJwk,
+  };
+}
+
+/** Parses a stored key. */
+export function parseSigningKey(publicJwk: PublicJwk, pkcs8: Buffer): SigningKey {
+  return {
+    ...parseVerificationKey(publicJwk),
+    privateKey: createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' }),
   };
 }
 

@@ -1,5 +1,6 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { AuditService } from '../audit/audit.service.js';
+import { KeysService } from '../keys/keys.service.js';
 import { Config } from '../platform/config/config.js';
 import { Backlog } from '../platform/database/backlog.js';
 import { GroupCommit } from '../platform/database/group-commit.js';
@@ -11,8 +12,8 @@ import { monthOf } from '../platform/kernel/month.js';
 import type { RequestOrigin } from '../platform/kernel/principal.js';
 import type { AccessTokenClaims } from './access-token-claims.js';
 import type { Grant } from './grant.js';
-import { TokenSigner } from './token-signer.js';
-import { TokensRepository, type Issuance, type IssuanceOutcome } from './tokens.repository.js';
+import { TokenSigner, type SignedToken } from './token-signer.js';
+import { TokensRepository, type Issuance, type IssuanceOutcome, type UnderKeys } from './tokens.repository.js';
 
 /** A token that was issued, or why it was not. */
 export type IssuedToken =
@@ -30,11 +31,12 @@ const GATHERED = 64;
  */
 @Injectable()
 export class TokenIssuer implements OnApplicationShutdown {
-  private readonly commits: GroupCommit<Issuance, IssuanceOutcome>;
+  private readonly commits: GroupCommit<Issuance, UnderKeys<IssuanceOutcome>>;
 
   constructor(
     repository: TokensRepository,
     private readonly signer: TokenSigner,
+    private readonly keys: KeysService,
     private readonly audit: AuditService,
     private readonly clock: Clock,
     private readonly config: Config,
@@ -64,7 +66,7 @@ export class TokenIssuer implements OnApplicationShutdown {
       grant.ttlSeconds ?? Number.POSITIVE_INFINITY,
     );
     const claims = this.claims(client, grant, now, expiresIn);
-    const [token, outcome] = await Promise.all([
+    const [signed, { result: outcome, keyVersion }] = await Promise.all([
       this.signer.sign(claims),
       this.commits.commit({
         event: this.audit.render(issuanceEvent(client, claims, origin), claims.jti),
@@ -74,7 +76,14 @@ export class TokenIssuer implements OnApplicationShutdown {
         month: monthOf(now),
       }),
     ]);
-    return outcome.outcome === 'issued' ? { outcome: 'issued', token, expiresIn } : outcome;
+    if (outcome.outcome !== 'issued') return outcome;
+    if (!this.keys.isCurrent(keyVersion)) await this.keys.follow(keyVersion);
+    return { outcome: 'issued', token: await this.underPresentKeys(signed, claims), expiresIn };
+  }
+
+  /** The token as it was signed, or signed anew where another key is to sign by now: what was issued stays the same. */
+  private async underPresentKeys({ token, kid }: SignedToken, claims: AccessTokenClaims): Promise<string> {
+    return kid === this.keys.signer().kid ? token : (await this.signer.sign(claims)).token;
   }
 
   /** Drains the queue once the server has answered its last request. */

@@ -11,6 +11,13 @@ interface SignatureParameters {
   readonly key: KeyObject | SignKeyObjectInput;
 }
 
+/** A token and the key that signed it. */
+export interface SignedToken {
+  /** The compact serialization. */
+  readonly token: string;
+  readonly kid: string;
+}
+
 /**
  * Signs access tokens as compact JWS (RFC 7515 §7.1). The callback form of `crypto.sign` runs on the thread pool, so
  * signatures use every core and block nothing.
@@ -25,8 +32,8 @@ export class TokenSigner {
     private readonly backlog: Backlog,
   ) {}
 
-  /** @returns the compact serialization */
-  sign(claims: AccessTokenClaims): Promise<string> {
+  /** Signs with the key that is active, as far as this replica knows. */
+  sign(claims: AccessTokenClaims): Promise<SignedToken> {
     const key = this.keys.signer();
     const input = `${this.header(key)}.${Buffer.from(JSON.stringify(claims), 'utf8').toString('base64url')}`;
     const { digest, key: signingKey } = parametersOf(key);
@@ -35,7 +42,7 @@ export class TokenSigner {
       sign(digest, Buffer.from(input, 'ascii'), signingKey, (error, signature) => {
         this.backlog.end();
         if (error) reject(error);
-        else resolve(`${input}.${signature.toString('base64url')}`);
+        else resolve({ token: `${input}.${signature.toString('base64url')}`, kid: key.kid });
       });
     });
   }

@@ -1,10 +1,11 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { KeysService } from '../keys/keys.service.js';
 import { LookupCoalescer } from '../platform/database/lookup-coalescer.js';
 import { Metrics } from '../platform/http/metrics.js';
 import type { Tier } from '../platform/kernel/tier.js';
 import type { AccessTokenClaims } from './access-token-claims.js';
 import { TokensRepository } from './tokens.repository.js';
-import { TokenVerifier } from './token-verifier.js';
+import { TokenVerifier, type VerifiedToken } from './token-verifier.js';
 
 /** Tokens that may wait for the next lookup. */
 const LOOKUP_LIMITS = { maxQueue: 10_000, maxBatch: 256 };
@@ -18,17 +19,18 @@ export interface ActiveToken {
 /** Tells whether tokens are active. Every question reads the shared state; those asked together share one query. */
 @Injectable()
 export class TokenState implements OnApplicationShutdown {
-  private readonly lookup: LookupCoalescer<AccessTokenClaims, Tier | null>;
+  private readonly lookup: LookupCoalescer<VerifiedToken, Tier | null>;
 
   constructor(
-    repository: TokensRepository,
+    private readonly repository: TokensRepository,
     private readonly verifier: TokenVerifier,
+    private readonly keys: KeysService,
     metrics: Metrics,
   ) {
     this.lookup = new LookupCoalescer(
       'token_states',
       LOOKUP_LIMITS,
-      (tokens) => repository.tiers(tokens),
+      (tokens) => this.tiers(tokens),
       (size, seconds) => metrics.flushed('token_states', size, seconds),
     );
     metrics.observeQueue('token_states', () => this.lookup.depth);
@@ -46,7 +48,7 @@ export class TokenState implements OnApplicationShutdown {
   /** The same for two tokens: both are verified before either is looked up, so that one query answers for both. */
   bothActive(one: string, other: string): [Promise<ActiveToken | null>, Promise<ActiveToken | null>] {
     const verified = Promise.all([this.verifier.verify(one), this.verifier.verify(other)]);
-    return [verified.then(([claims]) => this.alive(claims)), verified.then(([, claims]) => this.alive(claims))];
+    return [verified.then(([token]) => this.alive(token)), verified.then(([, token]) => this.alive(token))];
   }
 
   /** Ends the lookups once the server has answered its last request. */
@@ -54,8 +56,18 @@ export class TokenState implements OnApplicationShutdown {
     await this.lookup.drain();
   }
 
-  private async alive(claims: AccessTokenClaims | null): Promise<ActiveToken | null> {
-    const tier = claims === null ? null : await this.lookup.read(claims);
-    return claims === null || tier === null ? null : { claims, tier };
+  private async alive(token: VerifiedToken | null): Promise<ActiveToken | null> {
+    const tier = token === null ? null : await this.lookup.read(token);
+    return token === null || tier === null ? null : { claims: token.claims, tier };
+  }
+
+  /**
+   * The signatures were verified with the keys that this replica knew. Where these have changed, the tokens of those
+   * that are published no more are dead.
+   */
+  private async tiers(tokens: readonly VerifiedToken[]): Promise<readonly (Tier | null)[]> {
+    const { result, keyVersion } = await this.repository.tiers(tokens.map(({ claims }) => claims));
+    if (!this.keys.isCurrent(keyVersion)) await this.keys.follow(keyVersion);
+    return result.map((tier, at) => (this.keys.isPublished(tokens[at]?.kid ?? '') ? tier : null));
   }
 }

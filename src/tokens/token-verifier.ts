@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { createHash } from 'node:crypto';
 import { compactVerify, decodeProtectedHeader } from 'jose';
 import { LRUCache } from 'lru-cache';
-import { KeysService, type SigningKey } from '../keys/keys.service.js';
+import { KeysService, type VerificationKey } from '../keys/keys.service.js';
 import { Config } from '../platform/config/config.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { isUuid } from '../platform/kernel/uuid.js';
@@ -16,6 +16,13 @@ const ACCESS_TOKEN_TYPS: ReadonlySet<string> = new Set(['jwt', 'at+jwt']);
 /** RFC 7515 §2: base64url has no padding, no white space and no other characters; decoders forgive them. */
 const COMPACT_JWS = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 const PRINTABLE = /^[\x20-\x7e]*$/;
+
+/** A token whose signature is right and that has not expired. */
+export interface VerifiedToken {
+  readonly claims: AccessTokenClaims;
+  /** The key that signed it. */
+  readonly kid: string;
+}
 
 /**
  * Verifies what never changes about an access token: its signature, its issuer and its claims' shapes. That a signature
@@ -40,17 +47,17 @@ export class TokenVerifier {
    *
    * @returns null for anything else, whatever is wrong with it
    */
-  async verify(token: string): Promise<AccessTokenClaims | null> {
+  async verify(token: string): Promise<VerifiedToken | null> {
     if (token.length > MAX_TOKEN_LENGTH || !COMPACT_JWS.test(token)) return null;
     const key = await this.keyOf(token);
     if (key === null || !(await this.signatureIsRight(token, key))) return null;
     const claims = parseClaims(token);
     if (claims === null || claims.iss !== this.config.tokens.issuer) return null;
     const now = this.clock.nowSeconds();
-    return claims.exp > now && (claims.nbf ?? now) <= now ? claims : null;
+    return claims.exp > now && (claims.nbf ?? now) <= now ? { claims, kid: key.kid } : null;
   }
 
-  private async keyOf(token: string): Promise<SigningKey | null> {
+  private async keyOf(token: string): Promise<VerificationKey | null> {
     const header = parseHeader(token);
     if (header === null || typeof header.kid !== 'string' || typeof header.typ !== 'string') return null;
     // RFC 7515 §4.1.11: we know no critical extension.
@@ -60,7 +67,7 @@ export class TokenVerifier {
     return key !== null && key.algorithm === header.alg ? key : null;
   }
 
-  private async signatureIsRight(token: string, key: SigningKey): Promise<boolean> {
+  private async signatureIsRight(token: string, key: VerificationKey): Promise<boolean> {
     const digest = createHash('sha256').update(token, 'latin1').digest('base64');
     if (this.verified.get(digest) === true) return true;
     if (!isCanonical(token.slice(token.lastIndexOf('.') + 1))) return false;

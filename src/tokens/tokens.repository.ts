@@ -29,18 +29,36 @@ export type IssuanceOutcome =
 /** What became of an issuance that was refused, and its place in the batch. */
 type RefusedIssuance = Exclude<IssuanceOutcome, { outcome: 'issued' }> & { readonly at: number };
 
+interface IssuedRow {
+  refused: RefusedIssuance[] | null;
+  key_version: number;
+}
+
+interface TiersRow {
+  tiers: (Tier | null)[];
+  key_version: number;
+}
+
 const ISSUED: IssuanceOutcome = { outcome: 'issued' };
 
+// The version of the keys is read behind the flush, when it has its locks; the subquery is never merged into the rest.
 const ISSUE_TOKENS = {
   name: 'issue_tokens',
-  text: 'SELECT issue_tokens_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS refused',
+  text: `SELECT f.refused, signing_key_set_version() AS key_version FROM (
+    SELECT issue_tokens_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS refused) AS f`,
 };
 
 const TOKEN_TIERS = {
   name: 'token_tiers',
   text: `SELECT token_tiers($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::integer[], $7::integer[],
-    $8::integer[]) AS tiers`,
+    $8::integer[]) AS tiers, (SELECT version FROM signing_key_set) AS key_version`,
 };
+
+/** What was read of shared state, and the version of our signing keys at the same time. */
+export interface UnderKeys<Result> {
+  readonly result: Result;
+  readonly keyVersion: number;
+}
 
 /** All SQL on tokens. */
 @Injectable()
@@ -53,10 +71,10 @@ export class TokensRepository {
   /**
    * Issues tokens in one transaction: quota, state and chain.
    *
-   * @returns what became of each, in the order given
+   * @returns what became of each, in the order given, and the keys that were in force under its locks
    */
-  async issue(issuances: readonly Issuance[]): Promise<readonly IssuanceOutcome[]> {
-    const rows = await this.statements.query<{ refused: RefusedIssuance[] | null }>(ISSUE_TOKENS, [
+  async issue(issuances: readonly Issuance[]): Promise<readonly UnderKeys<IssuanceOutcome>[]> {
+    const [row] = await this.statements.query<IssuedRow>(ISSUE_TOKENS, [
       plainArray(issuances.map(({ event }) => event.event.organizationId)),
       plainArray(issuances.map(({ agentId }) => agentId)),
       plainArray(issuances.map(({ credentialId }) => credentialId)),
@@ -70,15 +88,17 @@ export class TokensRepository {
       joinedTexts(issuances.map(({ event }) => event.head)),
       joinedTexts(issuances.map(({ event }) => event.tail)),
     ]);
-    const outcomes = issuances.map(() => ISSUED);
-    for (const { at, ...outcome } of rows[0]?.refused ?? []) outcomes[at] = outcome;
+    if (row === undefined) throw new Error('a flush of tokens told nothing');
+    const issued: UnderKeys<IssuanceOutcome> = { result: ISSUED, keyVersion: row.key_version };
+    const outcomes = issuances.map(() => issued);
+    for (const { at, ...result } of row.refused ?? []) outcomes[at] = { result, keyVersion: row.key_version };
     return outcomes;
   }
 
   /** The tier of each token's organization, in the order given; null where the token is not alive. One query. */
-  async tiers(tokens: readonly AccessTokenClaims[]): Promise<readonly (Tier | null)[]> {
+  async tiers(tokens: readonly AccessTokenClaims[]): Promise<UnderKeys<readonly (Tier | null)[]>> {
     const generations = tokens.map(({ gen }) => generationsOf(gen) ?? [0, 0, 0]);
-    const rows = await this.statements.query<{ tiers: (Tier | null)[] }>(TOKEN_TIERS, [
+    const [row] = await this.statements.query<TiersRow>(TOKEN_TIERS, [
       plainArray(tokens.map(({ org }) => org)),
       plainArray(tokens.map(({ sub }) => sub)),
       plainArray(tokens.map(({ cred }) => cred)),
@@ -88,7 +108,8 @@ export class TokensRepository {
       plainArray(generations.map(([, agent]) => agent)),
       plainArray(generations.map(([, , credential]) => credential)),
     ]);
-    return rows[0]?.tiers ?? [];
+    if (row === undefined) throw new Error('a lookup of tokens told nothing');
+    return { result: row.tiers, keyVersion: row.key_version };
   }
 
   /**

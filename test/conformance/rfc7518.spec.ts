@@ -1,8 +1,10 @@
 import { constants, sign } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
+import { KeyRotationService } from '../../src/keys/key-rotation.service.js';
 import { claimsOf } from '../support/api.js';
 import { headerOf, jws, rs256, signingKeyOf } from '../support/forge.js';
+import { publishedLongAgo } from '../support/signing-keys.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 
 const ALGORITHMS = [
@@ -26,6 +28,9 @@ describe.each(ALGORITHMS)('RFC 7518, signatures, by SIGNING_ALG=%s', (algorithm,
       clock: before.clock,
       env: { SIGNING_ALG: algorithm, ISSUER: before.issuer },
     });
+    // The key of the new algorithm signs once everybody has it.
+    await publishedLongAgo(before.database);
+    await service.app.get(KeyRotationService).advance();
     token = await service.api.token(before.operator);
   });
   afterAll(async () => {
@@ -52,8 +57,6 @@ describe.each(ALGORITHMS)('RFC 7518, signatures, by SIGNING_ALG=%s', (algorithm,
 
   it(`${section} keeps tokens of the key before active, and a replica with the old setting takes the new ones`, async () => {
     expect(await service.api.introspect(token, earlier)).toMatchObject({ active: true });
-    // A key that another replica made is looked up anew, but not more than once a second.
-    before.clock.advance(2);
     expect(await before.api.introspect(earlier, token)).toMatchObject({ active: true });
   });
 

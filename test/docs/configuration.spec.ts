@@ -21,6 +21,7 @@ const VALUES: Readonly<Record<string, (config: Config) => unknown>> = {
   SIGNING_ALG: ({ tokens }) => tokens.signingAlgorithm,
   ACCESS_TOKEN_TYP: ({ tokens }) => tokens.typ,
   JWKS_MAX_AGE_SECONDS: ({ tokens }) => tokens.jwksMaxAgeSeconds,
+  SIGNING_KEY_ROTATION_DAYS: ({ tokens }) => tokens.rotationDays,
   BOOTSTRAP_CLIENT_ID: ({ bootstrap }) => bootstrap,
   BOOTSTRAP_CLIENT_SECRET: ({ bootstrap }) => bootstrap,
   TRUSTED_PROXIES: ({ http }) => http.trustedProxies,
@@ -73,7 +74,7 @@ describe('the configuration table of README.md', () => {
   it('names the bounds of the numbers', () => {
     const limits = Object.keys(VALUES).filter((name) => /^(?:RATE_LIMIT|AUTHENTICATION)_/.test(name));
     expect(limits).toHaveLength(6);
-    const numbers = ['PORT', 'TOKEN_TTL_SECONDS', 'JWKS_MAX_AGE_SECONDS', ...limits];
+    const numbers = ['PORT', 'TOKEN_TTL_SECONDS', 'JWKS_MAX_AGE_SECONDS', 'SIGNING_KEY_ROTATION_DAYS', ...limits];
     const faults = faultsOf(Object.fromEntries(numbers.map((name) => [name, '?'])));
     expect(faults).toHaveLength(numbers.length);
     for (const fault of faults) {

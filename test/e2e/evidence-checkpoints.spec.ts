@@ -10,10 +10,11 @@ import {
 import { createHash, createPrivateKey } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { KeysService } from '../../src/keys/keys.service.js';
+import { KeyRotationService, NOBODY } from '../../src/keys/key-rotation.service.js';
 import { CheckpointFollower } from '../../src/evidence/checkpoint-follower.js';
 import { Sealer } from '../../src/platform/kernel/sealer.js';
 import { claimsOf, type TestAgent } from '../support/api.js';
+import { publishedLongAgo } from '../support/signing-keys.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 import { TEST_MASTER_KEY } from '../support/test-database.js';
 
@@ -61,7 +62,7 @@ describe('signed checkpoints', () => {
       checkpoint,
       createLocalJWKSet(keys as unknown as JSONWebKeySet),
     );
-    const audit = keys.keys.filter(({ purpose }) => purpose === 'audit');
+    const audit = keys.keys.filter(({ purpose, kid }) => purpose === 'audit' && kid === protectedHeader.kid);
     expect(audit).toEqual([expect.objectContaining({ use: 'sig', alg: 'ES256', kid: protectedHeader.kid })]);
     expect(Object.keys(audit[0] ?? {})).not.toContain('d');
     expect(protectedHeader).toEqual({ alg: 'ES256', typ: 'audit-checkpoint+jwt', kid: audit[0]?.['kid'] });
@@ -177,13 +178,13 @@ describe('signed checkpoints', () => {
 
   it('rotates the audit key with overlap', async () => {
     const before = await current();
-    const kid = await service.app.get(KeysService).rotateAuditKey();
-    // As long as a replica may take to see it.
-    service.clock.advance(61);
+    await publishedLongAgo(service.database);
+    const { kid } = await service.app.get(KeyRotationService).rotate(NOBODY, 'audit');
     await service.api.token(service.operator);
     const after = await current();
     expect(decodeProtectedHeader(after).kid).toBe(kid);
-    expect((await jwks()).keys.filter(({ purpose }) => purpose === 'audit')).toHaveLength(2);
+    // The one before, the one that signs, and the one after.
+    expect((await jwks()).keys.filter(({ purpose }) => purpose === 'audit')).toHaveLength(3);
     for (const checkpoint of [before, after]) {
       expect((await service.api.call('POST', '/audit/verify', token, { checkpoint })).body).toMatchObject({
         valid: true,

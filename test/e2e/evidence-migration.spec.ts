@@ -108,6 +108,9 @@ describe('a database from before the evidence', () => {
     );
     expect(body.keys.map((key) => [key.kid === kid, key.purpose])).toEqual([
       [true, undefined],
+      // Published ahead.
+      [false, undefined],
+      [false, 'audit'],
       [false, 'audit'],
     ]);
     const [header = ''] = operator.split('.');

@@ -12,6 +12,7 @@ import {
   takenPort,
   type ServiceEnvironment,
 } from '../support/service-process.js';
+import { publishedLongAgo } from '../support/signing-keys.js';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.js';
 import type { ClientCredentials } from '../support/api.js';
 
@@ -185,7 +186,10 @@ describe('the operator commands', () => {
   });
 
   it('rotate the key of checkpoints, and leave the one of tokens alone', async () => {
-    const { env } = await ownDatabase();
+    const { env, database } = await ownDatabase();
+    const early = await runCommand(['keys:rotate-audit'], env);
+    expect(early).toMatchObject({ code: 1, output: expect.stringContaining('Not everybody who keeps the JWKS') });
+    await publishedLongAgo(database);
     const rotated = await runCommand(['keys:rotate-audit'], env);
     expect(rotated.code).toBe(0);
     const { output } = await runCommand(['keys:list'], env);
@@ -195,7 +199,9 @@ describe('the operator commands', () => {
       .map((line) => line.split('\t').slice(0, 4));
     expect(keys.map(([, ...rest]) => rest.join(' ')).sort()).toEqual([
       'access_token RS256 active',
+      'access_token RS256 next',
       'audit ES256 active',
+      'audit ES256 next',
       'audit ES256 retired',
     ]);
     const [made] = keys.find(([, purpose, , phase]) => purpose === 'audit' && phase === 'active') ?? [];
@@ -211,12 +217,26 @@ describe('the operator commands', () => {
   });
 
   it('explain themselves and exit with 64 where none is named rightly', async () => {
-    const wrong = [[], ['no:such:command'], ['migrate', 'twice'], ['toString'], ['migrate', '--force']];
+    const wrong = [
+      [],
+      ['no:such:command'],
+      ['migrate', 'twice'],
+      ['toString'],
+      ['migrate', '--force'],
+      ['keys:revoke'],
+    ];
     const endings = await Promise.all(wrong.map((args) => runCommand(args, {})));
     for (const { code, output } of endings) {
       expect(code).toBe(64);
       expect(output).toContain('Usage: npm run cli -- <command>');
-      for (const command of ['operator:reset', 'migrate', 'keys:list', 'keys:rotate-audit'])
+      for (const command of [
+        'operator:reset',
+        'migrate',
+        'keys:list',
+        'keys:rotate',
+        'keys:rotate-audit',
+        'keys:revoke',
+      ])
         expect(output).toContain(command);
       expect(output).not.toMatch(/^\s+at /m);
     }

@@ -177,7 +177,7 @@ describe('a flush of the token path', () => {
     expect((await api.send('GET', '/health/ready')).status).toBe(200);
     await hold.release();
     expect((await first).status).toBe(200);
-    for (const { outcome } of await Promise.all(pending)) expect(outcome).toBe('issued');
+    for (const { result } of await Promise.all(pending)) expect(result.outcome).toBe('issued');
     expect((await ledgerOf(database)).issued).toBe(before.issued + 4001);
     await expectValidChain(service);
   });

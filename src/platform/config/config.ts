@@ -54,6 +54,8 @@ export interface TokenConfig {
   readonly signingAlgorithm: SigningAlgorithm;
   /** How long relying parties may keep the JWKS, in seconds. */
   readonly jwksMaxAgeSeconds: number;
+  /** After how many days the signing keys are replaced by themselves; 0: never. */
+  readonly rotationDays: number;
 }
 
 /** The keys that seal secrets at rest; `null` where the embedded mode keeps one under the data directory. */

@@ -58,6 +58,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       typ: read.oneOf('ACCESS_TOKEN_TYP', ACCESS_TOKEN_TYPS, 'JWT'),
       signingAlgorithm: read.oneOf('SIGNING_ALG', SIGNING_ALGORITHMS, 'RS256'),
       jwksMaxAgeSeconds: read.integer('JWKS_MAX_AGE_SECONDS', 300, 1, 86_400),
+      rotationDays: read.integer('SIGNING_KEY_ROTATION_DAYS', 90, 0, 3650),
     }),
     Object.freeze({ masterKey: read.key('MASTER_KEY') }),
     readBootstrap(read),

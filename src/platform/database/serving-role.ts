@@ -21,6 +21,7 @@ const TABLE_GRANTS: Readonly<Record<string, string>> = {
   token_revocations: 'SELECT, INSERT, DELETE',
   authentication_failures: 'SELECT, INSERT, DELETE',
   signing_keys: 'SELECT, INSERT, UPDATE',
+  signing_key_set: 'SELECT, UPDATE',
   sealed_secrets: 'SELECT, INSERT',
   audit_events: 'SELECT, INSERT',
   webhooks: 'SELECT, INSERT, UPDATE, DELETE',
@@ -38,7 +39,10 @@ const TABLE_GRANTS: Readonly<Record<string, string>> = {
 };
 
 /** What the serving role may do with the rights of the owning one. */
-const FUNCTION_GRANTS: readonly string[] = ['remove_audit_prefix(uuid, bigint, text, integer)'];
+const FUNCTION_GRANTS: readonly string[] = [
+  'remove_audit_prefix(uuid, bigint, text, integer)',
+  'remove_signing_key(text)',
+];
 
 /**
  * Grants the serving role what it needs and takes away what it no longer needs. Does nothing where the serving role is

@@ -30,7 +30,9 @@ export const AUDIT_ACTIONS = [
   'webhook.secret_rotated',
   'webhook.disabled',
   'quota.threshold',
+  'key.created',
   'key.rotated',
+  'key.revoked',
 ] as const;
 
 /** The name of an act in the audit log. */
