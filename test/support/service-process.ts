@@ -43,9 +43,13 @@ export interface ServiceProcess {
 const running = new Set<ChildProcess>();
 const folders: string[] = [];
 
-/** Starts the service and waits until it listens; on a free port unless `PORT` is given. */
-export async function startService(env: ServiceEnvironment): Promise<ServiceProcess> {
-  const { child, output, ended } = run(SERVICE, [], { PORT: '0', ...env });
+/**
+ * Starts the service and waits until it listens; on a free port unless `PORT` is given.
+ *
+ * @param program the built service of another version
+ */
+export async function startService(env: ServiceEnvironment, program = SERVICE): Promise<ServiceProcess> {
+  const { child, output, ended } = run(program, [], { PORT: '0', ...env });
   const url = await new Promise<string>((resolve, reject) => {
     const limit = setTimeout(() => {
       child.kill('SIGKILL');
