@@ -1,6 +1,5 @@
 import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
 import { pageOf, type Page } from '../platform/http/page.js';
 import type { NewAuditEvent } from '../platform/kernel/audit-event.js';
 import { genesisHash, renderEvent, type ChainedEvent, type RenderedEvent } from '../platform/kernel/canonical-event.js';
@@ -8,7 +7,7 @@ import { Clock } from '../platform/kernel/clock.js';
 import { decodeCursor, encodeCursor } from '../platform/kernel/cursor.js';
 import { isOperator, type Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
-import { isUuid } from '../platform/kernel/uuid.js';
+import { isUuid, uuidv7 } from '../platform/kernel/uuid.js';
 import type { AuditFilter } from './audit-search.js';
 import { AuditRepository, type ChainHead, type ChainLink } from './audit.repository.js';
 
@@ -45,7 +44,7 @@ export class AuditService {
 
   /** An id for an event, in the order of time: ids that are written together stand together in the index. */
   newEventId(): string {
-    return uuidv7({ msecs: this.clock.nowMs() });
+    return uuidv7(this.clock.nowMs());
   }
 
   /**

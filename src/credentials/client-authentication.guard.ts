@@ -1,4 +1,4 @@
-import { Injectable, type ExecutionContext } from '@nestjs/common';
+import { Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
 import { AuthGuard } from '@nestjs/passport';
 import { randomUUID } from 'node:crypto';
 import passport, { type Strategy } from 'passport';
@@ -22,24 +22,23 @@ const twoMethods = oauthErrors.invalidRequest.withDescription(
  * decides.
  */
 @Injectable()
-export class ClientAuthenticationGuard extends AuthGuard() {
+export class ClientAuthenticationGuard implements CanActivate {
+  private readonly basic: CanActivate;
+  private readonly post: CanActivate;
+  private readonly assertion: CanActivate;
+
   constructor(
     private readonly metrics: Metrics,
     basic: ClientSecretBasicStrategy,
     post: ClientSecretPostStrategy,
     assertion: ClientAssertionStrategy,
   ) {
-    super({
-      property: 'client',
-      defaultStrategy: [
-        ownName(CLIENT_SECRET_BASIC, basic),
-        ownName(CLIENT_SECRET_POST, post),
-        ownName(CLIENT_ASSERTION, assertion),
-      ],
-    });
+    this.basic = new MethodGuard(ownName(CLIENT_SECRET_BASIC, basic), metrics);
+    this.post = new MethodGuard(ownName(CLIENT_SECRET_POST, post), metrics);
+    this.assertion = new MethodGuard(ownName(CLIENT_ASSERTION, assertion), metrics);
   }
 
-  override async canActivate(context: ExecutionContext): Promise<boolean> {
+  async canActivate(context: ExecutionContext): Promise<boolean> {
     const access = accessOf(context);
     if (access?.kind === 'client') return this.authenticateAlways(context, access.shape);
     if (access?.kind === 'scopes' && access.clientScopes !== null) {
@@ -48,22 +47,12 @@ export class ClientAuthenticationGuard extends AuthGuard() {
     return true;
   }
 
-  /** Called by passport with what the strategies found. */
-  override handleRequest<T>(error: unknown, client: T | false): T {
-    if (error !== null && error !== undefined) throw error as Error;
-    if (client === false) {
-      this.metrics.clientAuthenticationFailed('none');
-      throw oauthErrors.invalidClient.withPrivateDetail('no client authentication');
-    }
-    return client;
-  }
-
   private async authenticateAlways(context: ExecutionContext, shape: (request: AuthenticatedRequest) => void) {
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
     try {
       requireOneMethod(request);
       shape(request);
-      await super.canActivate(context);
+      await this.guardOf(request).canActivate(context);
     } catch (error) {
       if (error instanceof OAuthError) this.countRefusal(error);
       throw error;
@@ -75,7 +64,7 @@ export class ClientAuthenticationGuard extends AuthGuard() {
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
     requireOneMethod(request);
     if (!offersClientAuthentication(request)) return true;
-    await super.canActivate(context);
+    await this.guardOf(request).canActivate(context);
     const client = request.client as Client;
     if (!isActive(client)) throw oauthErrors.invalidClient.withPrivateDetail('the calling client is suspended');
     const missing = scopes.filter((scope) => !client.scopes.includes(scope));
@@ -84,12 +73,38 @@ export class ClientAuthenticationGuard extends AuthGuard() {
     return true;
   }
 
+  /** The one method that the request offers; passport would try them all in turn, each with promises of its own. */
+  private guardOf(request: AuthenticatedRequest): CanActivate {
+    if (usesBasic(request)) return this.basic;
+    return formOf(request).get('client_assertion') === undefined ? this.post : this.assertion;
+  }
+
   private countRefusal({ error, status }: OAuthError): void {
     if (status === 429) {
       this.metrics.tokenRefused('throttled');
     } else if (error === 'invalid_request' || error === 'unsupported_grant_type' || error === 'invalid_client') {
       this.metrics.tokenRefused(error);
     }
+  }
+}
+
+/** Authenticates by one strategy and puts the client on the request. */
+class MethodGuard extends AuthGuard() {
+  constructor(
+    strategy: string,
+    private readonly metrics: Metrics,
+  ) {
+    super({ property: 'client', defaultStrategy: strategy });
+  }
+
+  /** Called by passport with what the strategy found. */
+  override handleRequest<T>(error: unknown, client: T | false): T {
+    if (error !== null && error !== undefined) throw error as Error;
+    if (client === false) {
+      this.metrics.clientAuthenticationFailed('none');
+      throw oauthErrors.invalidClient.withPrivateDetail('no client authentication');
+    }
+    return client;
   }
 }
 

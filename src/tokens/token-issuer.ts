@@ -1,4 +1,5 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { LRUCache } from 'lru-cache';
 import { AuditService } from '../audit/audit.service.js';
 import { KeysService } from '../keys/keys.service.js';
 import { Config } from '../platform/config/config.js';
@@ -24,6 +25,8 @@ export type IssuedToken =
 const ISSUANCE_LIMITS = { maxQueue: 4000, maxBatch: 128 };
 /** A flush that waits for signatures gathers no more issuances than this. */
 const GATHERED = 64;
+/** Organizations of which it is remembered that their quota was used up. */
+const REMEMBERED_ORGANIZATIONS = 10_000;
 
 /**
  * Issues tokens: the signature is made beside the group commit that consumes the quota and chains the audit event, and a
@@ -32,6 +35,8 @@ const GATHERED = 64;
 @Injectable()
 export class TokenIssuer implements OnApplicationShutdown {
   private readonly commits: GroupCommit<Issuance, UnderKeys<IssuanceOutcome>>;
+  /** Whose last request was over the quota. It decides nothing but whether the signature waits for the commit. */
+  private readonly overQuota = new LRUCache<string, true>({ max: REMEMBERED_ORGANIZATIONS });
 
   constructor(
     repository: TokensRepository,
@@ -66,24 +71,38 @@ export class TokenIssuer implements OnApplicationShutdown {
       grant.ttlSeconds ?? Number.POSITIVE_INFINITY,
     );
     const claims = this.claims(client, grant, now, expiresIn);
-    const [signed, { result: outcome, keyVersion }] = await Promise.all([
-      this.signer.sign(claims),
-      this.commits.commit({
-        event: this.audit.render(issuanceEvent(client, claims, origin), claims.jti),
-        agentId: client.agentId,
-        credentialId: client.credentialId,
-        generation: client.generation,
-        month: monthOf(now),
-      }),
-    ]);
+    const issuance: Issuance = {
+      event: this.audit.render(issuanceEvent(client, claims, origin), claims.jti),
+      agentId: client.agentId,
+      credentialId: client.credentialId,
+      generation: client.generation,
+      month: monthOf(now),
+    };
+    const [signed, { result: outcome, keyVersion }] = await this.signAndCommit(claims, issuance);
     if (outcome.outcome !== 'issued') return outcome;
     if (!this.keys.isCurrent(keyVersion)) await this.keys.follow(keyVersion);
     return { outcome: 'issued', token: await this.underPresentKeys(signed, claims), expiresIn };
   }
 
+  /**
+   * The signature and the commit, one beside the other. Where a refusal is likely the signature is left out: it is the
+   * dearest part of a request, and nobody would read it.
+   */
+  private async signAndCommit(
+    claims: AccessTokenClaims,
+    issuance: Issuance,
+  ): Promise<[SignedToken | null, UnderKeys<IssuanceOutcome>]> {
+    const unsigned = this.overQuota.has(claims.org);
+    const signing = unsigned ? null : this.signer.sign(claims);
+    const [signed, committed] = await Promise.all([signing, this.commits.commit(issuance)]);
+    if (committed.result.outcome === 'quota_reached') this.overQuota.set(claims.org, true);
+    else if (unsigned) this.overQuota.delete(claims.org);
+    return [signed, committed];
+  }
+
   /** The token as it was signed, or signed anew where another key is to sign by now: what was issued stays the same. */
-  private async underPresentKeys({ token, kid }: SignedToken, claims: AccessTokenClaims): Promise<string> {
-    return kid === this.keys.signer().kid ? token : (await this.signer.sign(claims)).token;
+  private async underPresentKeys(signed: SignedToken | null, claims: AccessTokenClaims): Promise<string> {
+    return signed?.kid === this.keys.signer().kid ? signed.token : (await this.signer.sign(claims)).token;
   }
 
   /** Drains the queue once the server has answered its last request. */

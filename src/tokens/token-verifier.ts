@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { compactVerify, decodeProtectedHeader } from 'jose';
 import { LRUCache } from 'lru-cache';
 import { KeysService, type VerificationKey } from '../keys/keys.service.js';
@@ -10,6 +10,7 @@ import { generationsOf, type AccessTokenClaims } from './access-token-claims.js'
 
 /** Signatures that are remembered as verified: some 150 bytes each. */
 const REMEMBERED_SIGNATURES = 50_000;
+const REMEMBERED_HEADERS = 100;
 /** A longer token is none of ours. */
 const MAX_TOKEN_LENGTH = 32_768;
 const ACCESS_TOKEN_TYPS: ReadonlySet<string> = new Set(['jwt', 'at+jwt']);
@@ -24,6 +25,11 @@ export interface VerifiedToken {
   readonly kid: string;
 }
 
+interface TokenHeader {
+  readonly kid: string;
+  readonly alg: string;
+}
+
 /**
  * Verifies what never changes about an access token: its signature, its issuer and its claims' shapes. That a signature
  * is right is a pure function of the token and the key, so it is remembered; whether the token is still alive is a state
@@ -32,6 +38,8 @@ export interface VerifiedToken {
 @Injectable()
 export class TokenVerifier {
   private readonly verified = new LRUCache<string, true>({ max: REMEMBERED_SIGNATURES });
+  /** Of the headers that named one of our keys, the encoded form: all tokens of a key have the same. */
+  private readonly headers = new LRUCache<string, TokenHeader>({ max: REMEMBERED_HEADERS });
 
   constructor(
     private readonly keys: KeysService,
@@ -58,17 +66,18 @@ export class TokenVerifier {
   }
 
   private async keyOf(token: string): Promise<VerificationKey | null> {
-    const header = parseHeader(token);
-    if (header === null || typeof header.kid !== 'string' || typeof header.typ !== 'string') return null;
-    // RFC 7515 §4.1.11: we know no critical extension.
-    if (header.crit !== undefined) return null;
-    if (!ACCESS_TOKEN_TYPS.has(header.typ.toLowerCase().replace(/^application\//, ''))) return null;
+    const encoded = token.slice(0, token.indexOf('.'));
+    const known = this.headers.get(encoded);
+    const header = known ?? parseHeader(token);
+    if (header === null) return null;
     const key = await this.keys.find(header.kid);
-    return key !== null && key.algorithm === header.alg ? key : null;
+    if (key === null || key.algorithm !== header.alg) return null;
+    if (known === undefined) this.headers.set(encoded, header);
+    return key;
   }
 
   private async signatureIsRight(token: string, key: VerificationKey): Promise<boolean> {
-    const digest = createHash('sha256').update(token, 'latin1').digest('base64');
+    const digest = hash('sha256', token, 'base64');
     if (this.verified.get(digest) === true) return true;
     if (!isCanonical(token.slice(token.lastIndexOf('.') + 1))) return false;
     try {
@@ -86,12 +95,19 @@ function isCanonical(encoded: string): boolean {
   return Buffer.from(encoded, 'base64url').toString('base64url') === encoded;
 }
 
-function parseHeader(token: string): ReturnType<typeof decodeProtectedHeader> | null {
+/** The header of a token that may be an access token of ours: null where it cannot be one. */
+function parseHeader(token: string): TokenHeader | null {
+  let header: ReturnType<typeof decodeProtectedHeader>;
   try {
-    return decodeProtectedHeader(token);
+    header = decodeProtectedHeader(token);
   } catch {
     return null;
   }
+  const { kid, alg, typ, crit } = header;
+  if (typeof kid !== 'string' || typeof alg !== 'string' || typeof typ !== 'string') return null;
+  // RFC 7515 §4.1.11: we know no critical extension.
+  if (crit !== undefined) return null;
+  return ACCESS_TOKEN_TYPS.has(typ.toLowerCase().replace(/^application\//, '')) ? { kid, alg } : null;
 }
 
 function parseClaims(token: string): AccessTokenClaims | null {
@@ -108,13 +124,21 @@ function parseClaims(token: string): AccessTokenClaims | null {
 function isAccessTokenClaims(value: unknown): value is AccessTokenClaims {
   if (typeof value !== 'object' || value === null) return false;
   const claims = value as Record<string, unknown>;
+  const { sub, client_id, jti, org, cred, scope, iss, gen, iat, exp } = claims;
   return (
-    ['sub', 'client_id', 'jti', 'org', 'cred'].every((name) => isUuidString(claims[name])) &&
-    ['scope', 'iss', 'gen'].every((name) => isPrintable(claims[name])) &&
-    ['iat', 'exp'].every((name) => Number.isInteger(claims[name])) &&
+    isUuidString(sub) &&
+    (client_id === sub || isUuidString(client_id)) &&
+    isUuidString(jti) &&
+    isUuidString(org) &&
+    isUuidString(cred) &&
+    isPrintable(scope) &&
+    isPrintable(iss) &&
+    isPrintable(gen) &&
+    Number.isInteger(iat) &&
+    Number.isInteger(exp) &&
     (claims['nbf'] === undefined || Number.isInteger(claims['nbf'])) &&
     (typeof claims['aud'] === 'string' || Array.isArray(claims['aud'])) &&
-    generationsOf(claims['gen'] as string) !== null
+    generationsOf(gen as string) !== null
   );
 }
 

@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { TokenSigner } from '../../src/tokens/token-signer.js';
 import { claimsOf, type Answer, type TestAgent } from '../support/api.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 
@@ -13,7 +14,7 @@ describe('the quota', () => {
   beforeAll(async () => {
     service = await startTestApp();
     service.clock.set('2026-11-10T12:00:00.000Z');
-    operator = await service.api.token(service.operator, { scope: 'agents:read agents:write audit:read' });
+    operator = await service.api.token(service.operator, { scope: 'agents:read agents:write audit:read tokens:read' });
     agent = await service.api.agent(operator);
     organizationId = claimsOf(operator)['org'] as string;
   });
@@ -63,6 +64,24 @@ describe('the quota', () => {
       tokens: { limit: tokenLimit, used: 1, remaining: tokenLimit === null ? null : tokenLimit - 1 },
       agents: { limit: agentLimit },
     });
+  });
+
+  it('costs a signature at the first refusal only, and the next token is as good as any', async () => {
+    const sign = jest.spyOn(service.app.get(TokenSigner), 'sign');
+    try {
+      await setUsed(5);
+      await setLimit(5);
+      for (let refused = 0; refused < 4; refused += 1) expect(await ask()).toBe(403);
+      expect(sign).toHaveBeenCalledTimes(1);
+      await setLimit(7);
+      const token = await service.api.token(agent);
+      expect(await service.api.introspect(operator, token)).toMatchObject({ active: true, sub: agent.agentId });
+      expect(await ask()).toBe(200);
+      expect(sign).toHaveBeenCalledTimes(3);
+      expect(await ask()).toBe(403);
+    } finally {
+      sign.mockRestore();
+    }
   });
 
   it('counts agents that are not decommissioned', async () => {

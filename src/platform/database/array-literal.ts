@@ -27,3 +27,16 @@ export function joinedTexts(texts: readonly (string | null)[]): string {
   for (const text of texts) joined += (text ?? NULL_TEXT) + END;
   return joined;
 }
+
+/**
+ * The items of an array as PostgreSQL renders it, where it has one dimension and quotes no item.
+ *
+ * @param literal for example `{agents:read,NULL}`
+ * @returns null for any other array: the driver then takes it apart letter by letter
+ */
+export function plainItems(literal: string): (string | null)[] | null {
+  if (literal === '{}') return [];
+  if (literal.includes('"') || literal.indexOf('{', 1) !== -1) return null;
+  const items = literal.slice(1, -1).split(',');
+  return literal.includes('NULL') ? items.map((item) => (item === 'NULL' ? null : item)) : items;
+}

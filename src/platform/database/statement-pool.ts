@@ -1,12 +1,24 @@
 import { Injectable } from '@nestjs/common';
-import type { Pool, QueryResultRow } from 'pg';
+import { types, type Pool, type QueryConfig, type QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
+import { plainItems } from './array-literal.js';
 
 /** A statement that the server prepares once a connection and knows by its name from then on. */
 export interface NamedStatement {
   readonly name: string;
   readonly text: string;
 }
+
+/** The types text[] and uuid[]. */
+const TEXT_ARRAYS: ReadonlySet<number> = new Set([1009, 2951]);
+
+/** The driver's parsers, but for arrays of plain texts: the driver takes every array apart letter by letter. */
+const PARSERS: NonNullable<QueryConfig['types']> = {
+  getTypeParser: (oid, format) => {
+    const parse = types.getTypeParser(oid, format) as (text: string) => unknown;
+    return TEXT_ARRAYS.has(oid) && format !== 'binary' ? (text: string) => plainItems(text) ?? parse(text) : parse;
+  },
+};
 
 /** Named prepared statements on the connections of TypeORM's own pool: for the hot path only. */
 @Injectable()
@@ -25,7 +37,12 @@ export class StatementPool {
    * @returns its rows
    */
   async query<Row extends QueryResultRow>(statement: NamedStatement, values: readonly unknown[]): Promise<Row[]> {
-    const { rows } = await this.pool.query<Row>({ name: statement.name, text: statement.text, values: [...values] });
+    const { rows } = await this.pool.query<Row>({
+      name: statement.name,
+      text: statement.text,
+      values: [...values],
+      types: PARSERS,
+    });
     return rows;
   }
 }

@@ -2,6 +2,8 @@ import { hash } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import type { NewAuditEvent } from './audit-event.js';
 
+const PLAIN = /^[\x20-\x7e]*$/;
+
 /** An event that is ready for the chain: `head` and `tail` stand before and after "previousHash" and "sequence". */
 export interface RenderedEvent {
   readonly event: NewAuditEvent;
@@ -38,12 +40,13 @@ export interface ChainedEvent {
  * @param occurredAt ISO 8601, UTC, with milliseconds
  */
 export function renderEvent(event: NewAuditEvent, eventId: string, occurredAt: string): RenderedEvent {
-  const details = canonicalJson(event.details);
+  const details = isCanonicalAsItStands(event.details) ? JSON.stringify(event.details) : canonicalJson(event.details);
   const { ip, userAgent } = event.origin;
+  // Ids, instants and names of ours need no escaping; what callers chose does.
   const head =
-    `{"action":${text(event.action)},"actor":${text(event.actor)},"details":${details},"eventId":${text(eventId)},` +
-    `"ip":${text(ip)},"occurredAt":${text(occurredAt)},"organizationId":${text(event.organizationId)},` +
-    `"outcome":${text(event.outcome)},`;
+    `{"action":"${event.action}","actor":${text(event.actor)},"details":${details},"eventId":"${eventId}",` +
+    `"ip":${text(ip)},"occurredAt":"${occurredAt}","organizationId":"${event.organizationId}",` +
+    `"outcome":"${event.outcome}",`;
   const tail =
     `"target":{"id":${text(event.target.id)},"type":${text(event.target.type)}},` + `"userAgent":${text(userAgent)}}`;
   return { event, eventId, occurredAt, details, head, tail };
@@ -71,6 +74,18 @@ export function canonicalJson(value: unknown): string {
   const json = canonicalize(value);
   if (json === undefined) throw new Error('an audit event has a member that JSON cannot carry');
   return json;
+}
+
+/** Whether JSON.stringify gives the canonical form: flat, members in order, nothing but ASCII. Most events are. */
+function isCanonicalAsItStands(details: NewAuditEvent['details']): boolean {
+  let before = '';
+  for (const name in details) {
+    const value = details[name];
+    if (name <= before || !PLAIN.test(name)) return false;
+    if (typeof value === 'string' ? !PLAIN.test(value) : !Number.isSafeInteger(value)) return false;
+    before = name;
+  }
+  return true;
 }
 
 /** A string or null in canonical form: JSON.stringify escapes well-formed strings as RFC 8785 §3.2.2.2 asks. */
