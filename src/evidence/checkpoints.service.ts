@@ -9,8 +9,10 @@ import { problems } from '../platform/kernel/problem.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
 import { checkpointHash, readCheckpoint } from './checkpoint.js';
 import type { CheckpointView } from './dto/checkpoint.views.js';
-import { EvidenceRepository, type TreeState } from './evidence.repository.js';
+import { EvidenceRepository, type StoredCheckpoint, type TreeState } from './evidence.repository.js';
 import { HashTree } from './hash-tree.js';
+
+export type { CheckpointView } from './dto/checkpoint.views.js';
 
 /** Events that one transaction adds to a tree. */
 const GROWTH_BATCH = 10_000;
@@ -82,8 +84,23 @@ export class CheckpointsService {
     const [before] =
       cursor === undefined ? [String(Number.MAX_SAFE_INTEGER)] : decodeCursor(list, cursor, [/^\d{1,16}$/]);
     const found = await this.repository.checkpointsBefore(organizationId, before ?? '0', limit + 1);
-    const views = found.map(({ checkpoint }) => ({ ...readCheckpoint(checkpoint), checkpoint }));
-    return pageOf(views, limit, ({ sequence }) => encodeCursor(list, [String(sequence)]));
+    return pageOf(found.map(shown), limit, ({ sequence }) => encodeCursor(list, [String(sequence)]));
+  }
+
+  /** The sequence of an organization's newest checkpoint; 0 where it has none. */
+  async newestSequence(organizationId: string, reader?: EntityManager): Promise<number> {
+    return (await this.repository.tree(organizationId, reader))?.checkpointSequence ?? 0;
+  }
+
+  /**
+   * The next checkpoints of an organization for a reader that follows them by a cursor of its own: none is ever removed.
+   *
+   * @param after the reader's place: the sequence of the last checkpoint that it is done with
+   * @param limit the most checkpoints
+   * @returns them as `list` shows them, oldest first
+   */
+  async issuedAfter(organizationId: string, after: number, limit: number): Promise<CheckpointView[]> {
+    return (await this.repository.checkpointsFrom(organizationId, after + 1, limit)).map(shown);
   }
 
   /** The stored tree of an organization. */
@@ -153,4 +170,8 @@ export class CheckpointsService {
     await this.repository.insertCheckpoint(transaction, organizationId, stored, checkpointHash(checkpoint));
     return checkpoint;
   }
+}
+
+function shown({ checkpoint }: StoredCheckpoint): CheckpointView {
+  return { ...readCheckpoint(checkpoint), checkpoint };
 }

@@ -30,6 +30,6 @@ import { VerificationService } from './verification.service.js';
     RetentionRepository,
     RetentionService,
   ],
-  exports: [RetentionService],
+  exports: [CheckpointsService, RetentionService],
 })
 export class EvidenceModule {}

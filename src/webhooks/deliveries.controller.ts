@@ -25,7 +25,7 @@ export class DeliveriesController {
 
   @Get('deliveries')
   @RequireScopes('webhooks:read')
-  @ApiOperation({ summary: 'List what was sent, newest first, with every attempt; kept for 30 days' })
+  @ApiOperation({ summary: 'List what was sent or waits for it, newest first, with every attempt; kept for 30 days' })
   @ApiOkResponse({ type: DeliveryPage })
   @ApiProblemResponses(400, 401, 403, 404)
   async list(

@@ -10,10 +10,11 @@ import type { Principal } from '../platform/kernel/principal.js';
 import { Problem, problems } from '../platform/kernel/problem.js';
 import { isUuid, LOWER_CASE_UUID } from '../platform/kernel/uuid.js';
 import { DeliveriesRepository } from './deliveries.repository.js';
-import { newDeliveryId, slotOfDelivery } from './delivery-id.js';
+import { slotOfDelivery } from './delivery-id.js';
 import type { DeliveryEntity, DeliveryStatus } from './delivery.entity.js';
 import { TEST_EVENT } from './event-patterns.js';
-import { payloadOf, renderPayload } from './payload.js';
+import { renderPayload } from './payload.js';
+import { WaitingDeliveries } from './waiting-deliveries.js';
 import type { WebhookEntity } from './webhook.entity.js';
 import { WebhooksService } from './webhooks.service.js';
 
@@ -28,13 +29,14 @@ export class DeliveriesService {
   constructor(
     private readonly repository: DeliveriesRepository,
     private readonly webhooks: WebhooksService,
+    private readonly waiting: WaitingDeliveries,
     private readonly audit: AuditService,
     private readonly unitOfWork: UnitOfWork,
     private readonly clock: Clock,
   ) {}
 
   /**
-   * One page of a subscription's history, newest first.
+   * One page of a subscription's history, newest first; with it what waits for its first attempt.
    *
    * @throws Problem `not_found`, `validation_failed` for a cursor of another list
    */
@@ -48,7 +50,10 @@ export class DeliveriesService {
     const webhook = await this.webhooks.read(caller, webhookId);
     const list = `deliveries:${webhook.webhookId}`;
     const [before] = cursor === undefined ? [] : decodeCursor(list, cursor, [LOWER_CASE_UUID]);
-    const found = await this.repository.list(webhook.organizationId, webhook.webhookId, status, before, limit + 1);
+    // What waits first: what is recorded meanwhile is then in both, and in neither the other way about.
+    const waiting = status === undefined || status === 'pending' ? await this.waiting.of(webhook) : [];
+    const recorded = await this.repository.list(webhook.organizationId, webhook.webhookId, status, before, limit + 1);
+    const found = merged(recorded, waiting, before).slice(0, limit + 1);
     return pageOf(found, limit, (last) => encodeCursor(list, [last.deliveryId]));
   }
 
@@ -65,7 +70,7 @@ export class DeliveriesService {
       const now = this.clock.now();
       const data = { webhookId: webhook.webhookId, organizationId: webhook.organizationId };
       const body = renderPayload(TEST_EVENT, now.toISOString(), data);
-      const deliveryId = newDeliveryId(now.getTime());
+      const deliveryId = uuidv7({ msecs: now.getTime() });
       const delivery: DeliveryEntity = {
         organizationId: webhook.organizationId,
         webhookId: webhook.webhookId,
@@ -90,8 +95,8 @@ export class DeliveriesService {
    * Sends an event again, at once, under the same `webhook-id`; should it fail, its retries begin anew.
    *
    * @returns the delivery, which is pending
-   * @throws Problem `not_found`, `conflict` for a disabled subscription or an event that has passed its retention,
-   *   `rate_limited`
+   * @throws Problem `not_found`, `conflict` for a disabled subscription, an event that waits for its first attempt or
+   *   one that has passed its retention, `rate_limited`
    */
   async redeliver(caller: Principal, webhookId: string, deliveryId: string): Promise<DeliveryEntity> {
     const webhook = await this.webhooks.read(caller, webhookId);
@@ -100,7 +105,7 @@ export class DeliveriesService {
       const { organizationId } = webhook;
       const id = deliveryId.toLowerCase();
       const known = await this.repository.find(transaction, organizationId, webhook.webhookId, id);
-      if (known === null) throw problems.notFound;
+      if (known === null) throw await this.absent(webhook, id);
       await this.requireQueue(transaction, webhook);
       // Read anew: until the lane is locked an attempt may be recorded.
       const delivery = (await this.repository.find(transaction, organizationId, webhook.webhookId, id)) ?? known;
@@ -117,7 +122,13 @@ export class DeliveriesService {
     if (body !== null) return body;
     const event = await this.audit.at(organizationId, Number(sequence));
     if (event === null) throw problems.conflict.withDetail('The event has passed its retention in the audit log.');
-    return payloadOf(event);
+    return renderPayload(event.action, event.occurredAt, event);
+  }
+
+  /** Why there is nothing to send again under an id. */
+  private async absent(webhook: WebhookEntity, id: string): Promise<Problem> {
+    const waits = (await this.waiting.of(webhook)).some(({ deliveryId }) => deliveryId === id);
+    return waits ? problems.conflict.withDetail('The event waits for its first attempt.') : problems.notFound;
   }
 
   /** Locks the lane and refuses where nothing more may be put into its queue. */
@@ -131,4 +142,18 @@ export class DeliveriesService {
       'Retry-After': '10',
     });
   }
+}
+
+/** Recorded and waiting deliveries before `before`, newest first, each once. */
+function merged(
+  recorded: readonly DeliveryEntity[],
+  waiting: readonly DeliveryEntity[],
+  before: string | undefined,
+): DeliveryEntity[] {
+  const known = new Set(recorded.map(({ deliveryId }) => deliveryId));
+  const more = waiting.filter(
+    ({ deliveryId }) => !known.has(deliveryId) && (before === undefined || deliveryId < before),
+  );
+  if (more.length === 0) return [...recorded];
+  return [...recorded, ...more].sort((a, b) => (a.deliveryId < b.deliveryId ? 1 : -1));
 }

@@ -1,12 +1,17 @@
 import { v7 as uuidv7 } from 'uuid';
 import { deliverySlotOf } from '../platform/database/delivery-slots.js';
 
-let count = 0;
-
-/** A new id, whose time is `epochMs` and which sorts behind those that this process made before. */
-export function newDeliveryId(epochMs: number): string {
-  count = (count + 1) % 0xffff_ffff;
-  return uuidv7({ msecs: epochMs, seq: count });
+/**
+ * The id of the delivery of a message to whichever subscription. It is known before the first attempt, sorts by the time
+ * of what it tells of and then by its place, and says which partition the delivery is in.
+ *
+ * @param epochMs when that happened
+ * @param sequence its place in the chain
+ * @param messageId its `webhook-id`, a UUID
+ */
+export function deliveryIdOf(epochMs: number, sequence: number, messageId: string): string {
+  const random = Buffer.from(messageId.replaceAll('-', ''), 'hex');
+  return uuidv7({ msecs: epochMs, seq: sequence % 2 ** 32, random });
 }
 
 /** The partition that a delivery is in, read from the time in its id (RFC 9562 §5.7). */

@@ -1,17 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { AuditService, ChainedEvent } from '../audit/audit.service.js';
 import type { Clock } from '../platform/kernel/clock.js';
-import { newDeliveryId, slotOfDelivery } from './delivery-id.js';
+import { slotOfDelivery } from './delivery-id.js';
 import type { Destination, Destinations } from './destinations.js';
-import type { DueDelivery, EventRecord, LanesRepository, LeasedLane } from './lanes.repository.js';
-import { payloadOf } from './payload.js';
+import type { ChainMessage, LaneFeed, LanePlace } from './lane-feed.js';
+import type { DueDelivery, LanesRepository, LeasedLane, MessageRecord } from './lanes.repository.js';
+import { renderPayload } from './payload.js';
 import { FAILING_LIMIT_MS, nextAttemptMs } from './retry-schedule.js';
 import type { AttemptResult, WebhookCaller } from './webhook-caller.js';
 import type { WebhooksService } from './webhooks.service.js';
 
 /** How long a lane is served before others get their turn, in milliseconds. */
 const SLICE_MS = 5000;
-/** Events that are read at once. */
+/** Events that are read at once, and with them the checkpoints over them. */
 const BATCH = 100;
 /** Attempts that are recorded together, and for how long they may wait for it, in milliseconds. */
 const RECORD_TOGETHER = 50;
@@ -27,7 +27,7 @@ export interface LaneParts {
   readonly repository: LanesRepository;
   readonly destinations: Destinations;
   readonly webhooks: WebhooksService;
-  readonly audit: AuditService;
+  readonly feed: LaneFeed;
   readonly caller: WebhookCaller;
   readonly clock: Clock;
   /** Waits where deliveries would take too much from the rest of the service. */
@@ -35,9 +35,9 @@ export interface LaneParts {
 }
 
 /**
- * Serves one subscription while this replica holds its lease: the events of the chain one after the other, so that they
- * arrive in order, and beside them what is due to be sent again. An event that fails goes to the retries and does not
- * hold up the next. Attempts are recorded after they are made, a few together: whatever happens to the process, what was
+ * Serves one subscription while this replica holds its lease: the events of the chain and the checkpoints over it one
+ * after the other, so that they arrive in order, and beside them what is due to be sent again. What fails goes to the
+ * retries and does not hold up the next. Attempts are recorded after they are made, a few together: whatever happens to the process, what was
  * not recorded is sent again.
  */
 export class DeliveryLane {
@@ -46,8 +46,10 @@ export class DeliveryLane {
   /** When its lease was last known to be fresh, on the clock of `performance`. */
   renewedAtMs = performance.now();
   private sequence: number;
+  /** The place among the checkpoints; null where it follows none. */
+  private checkpoint: number | null;
   private failingSince: Date | null;
-  private records: EventRecord[] = [];
+  private records: MessageRecord[] = [];
   private recordedAtMs = performance.now();
   private queueIsWorkedOff = false;
   private ended = false;
@@ -59,6 +61,7 @@ export class DeliveryLane {
     private readonly parts: LaneParts,
   ) {
     this.sequence = leased.sequence;
+    this.checkpoint = leased.checkpoint;
     this.failingSince = leased.failingSince;
   }
 
@@ -91,50 +94,52 @@ export class DeliveryLane {
     while (!this.isOver()) {
       const destination = await this.destination();
       if (destination === null) return;
-      const { events, upTo } = await this.parts.repository.bounded(() =>
-        this.parts.audit.follow(this.leased.organizationId, this.sequence, destination.events, BATCH),
+      const { messages, upTo } = await this.parts.repository.bounded(() =>
+        this.parts.feed.after(this.leased.organizationId, this.place(), destination.events, BATCH),
       );
-      const sentAll = await this.send(events);
+      const sentAll = await this.send(messages);
       if (sentAll) this.sequence = upTo;
       await this.record();
-      if (events.length > 0 || this.isOver()) continue;
+      if (messages.length > 0 || this.isOver()) continue;
       if (this.queueIsWorkedOff) return;
       await delay(POLL_MS);
     }
   }
 
-  /** Sends events in order. Answers whether all were sent. */
-  private async send(events: readonly ChainedEvent[]): Promise<boolean> {
-    for (const event of events) {
+  /** Sends messages in order. Answers whether all were sent. */
+  private async send(messages: readonly ChainMessage[]): Promise<boolean> {
+    for (const message of messages) {
       await this.parts.pace();
       if (this.isOver()) return false;
       const destination = await this.destination();
       if (destination === null) return false;
-      const body = payloadOf(event);
-      const result = await this.attempt(destination, event.eventId, body);
+      const body = renderPayload(message.type, message.timestamp, message.data);
+      const result = await this.attempt(destination, message.messageId, body);
       if (result === null) return false;
-      this.note(event, body, result);
+      this.note(message, body, result);
       if (result.outcome !== 'delivered' || this.isRecordDue()) await this.record();
       if (await this.disableIfHopeless(result)) return false;
     }
     return true;
   }
 
-  private note(event: ChainedEvent, body: string, result: AttemptResult): void {
-    const nowMs = this.parts.clock.nowMs();
-    const deliveryId = newDeliveryId(nowMs);
+  private note(message: ChainMessage, body: string, result: AttemptResult): void {
+    const { deliveryId, messageId, type, timestamp, sequence, isCheckpoint } = message;
+    const verdict = this.verdict(result, 1);
     this.records.push({
       slot: slotOfDelivery(deliveryId),
       deliveryId,
-      eventId: event.eventId,
-      event: event.action,
-      sequence: event.sequence,
+      messageId,
+      event: type,
+      sequence: isCheckpoint ? null : sequence,
       attempt: result.attempt,
-      createdAt: new Date(nowMs),
-      body,
-      ...this.verdict(result, 1),
+      createdAt: timestamp,
+      // Only what cannot be read again, or is to be sent again, is kept.
+      body: isCheckpoint || verdict.nextAttemptAt !== null ? body : null,
+      ...verdict,
     });
-    this.sequence = event.sequence;
+    if (isCheckpoint) this.checkpoint = sequence;
+    else this.sequence = sequence;
   }
 
   private async workOffQueue(): Promise<void> {
@@ -172,7 +177,7 @@ export class DeliveryLane {
     return result;
   }
 
-  private verdict(result: AttemptResult, failures: number): Pick<EventRecord, 'status' | 'nextAttemptAt'> {
+  private verdict(result: AttemptResult, failures: number): Pick<MessageRecord, 'status' | 'nextAttemptAt'> {
     if (result.outcome === 'delivered') return { status: 'delivered', nextAttemptAt: null };
     const next = nextAttemptMs(failures, this.parts.clock.nowMs(), result.retryAfterMs);
     if (next === null || result.outcome === 'gone') return { status: 'failed', nextAttemptAt: null };
@@ -200,8 +205,12 @@ export class DeliveryLane {
     const records = this.records;
     this.records = [];
     const { owner, repository } = this.parts;
-    const held = await repository.recordEvents(owner, this.leased, this.sequence, this.failingSince, records);
+    const held = await repository.recordMessages(owner, this.leased, this.place(), this.failingSince, records);
     if (!held) this.abort();
+  }
+
+  private place(): LanePlace {
+    return { sequence: this.sequence, checkpoint: this.checkpoint };
   }
 
   /** Where to send to, as it stands now; null where the subscription is no longer active. */

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
-import { StatementPool } from '../platform/database/statement-pool.js';
+import { StatementPool, type NamedStatement } from '../platform/database/statement-pool.js';
 import type { DeliveryAttempt, DeliveryStatus } from './delivery.entity.js';
+import type { LanePlace } from './lane-feed.js';
 import { Turnstile } from './turnstile.js';
 
 /** Connections of the pool that the lanes of one replica use at most, so that the token path always finds one. */
@@ -11,27 +12,28 @@ export const LEASE_SECONDS = 10;
 const WINDOW = 10_000;
 
 /** A lane that this replica serves. */
-export interface LeasedLane {
+export interface LeasedLane extends LanePlace {
   readonly organizationId: string;
   readonly webhookId: string;
-  /** What was delivered, failed or does not concern the subscription, up to this place of the chain. */
-  readonly sequence: number;
   /** When the last success was followed by a failure; null while there is no failure. */
   readonly failingSince: Date | null;
 }
 
-/** The first attempt at an event of the chain. */
-export interface EventRecord {
+/** The first attempt at an event of the chain or a checkpoint. */
+export interface MessageRecord {
   readonly slot: number;
   readonly deliveryId: string;
-  readonly eventId: string;
+  readonly messageId: string;
   readonly event: string;
-  readonly sequence: number;
+  /** The event's place in the chain; null for a checkpoint, which has none. */
+  readonly sequence: number | null;
   readonly status: DeliveryStatus;
   readonly attempt: DeliveryAttempt;
   readonly nextAttemptAt: Date | null;
-  readonly createdAt: Date;
-  readonly body: string;
+  /** When it happened: ISO 8601, UTC. */
+  readonly createdAt: string;
+  /** What was sent, where it is to be kept. */
+  readonly body: string | null;
 }
 
 /** Something that is due: a retry, a test event, a redelivery by hand. */
@@ -54,9 +56,9 @@ export interface AttemptRecord {
   readonly failures: number;
 }
 
-const CLAIM = {
-  name: 'claim_webhook_lanes',
-  text: `SELECT * FROM claim_webhook_lanes($1, $2, make_interval(secs => $3), $4, $5, $6::uuid[], $7)`,
+const LEASE = {
+  name: 'lease_webhook_lanes',
+  text: `SELECT * FROM lease_webhook_lanes($1, $2, make_interval(secs => $3), $4, $5, $6::uuid[], $7)`,
 };
 const RENEW = {
   name: 'renew_webhook_lanes',
@@ -64,10 +66,9 @@ const RENEW = {
     WHERE lease_owner = $1 AND webhook_id = ANY ($3::uuid[]) AND lease_until > clock_timestamp()
     RETURNING webhook_id`,
 };
-const RECORD_EVENTS = {
-  name: 'record_webhook_events',
-  text: `SELECT record_webhook_events($1, $2, $3, $4, $5, $6::smallint[], $7::uuid[], $8::uuid[], $9::text[],
-    $10::bigint[], $11::text[], $12::jsonb[], $13::timestamptz[], $14::timestamptz[], $15::text[]) AS recorded`,
+const RECORD_MESSAGES = {
+  name: 'record_webhook_messages',
+  text: 'SELECT record_webhook_messages($1, $2, $3, $4, $5, $6, $7, $8::json) AS recorded',
 };
 const RECORD_ATTEMPT = {
   name: 'record_webhook_attempt',
@@ -116,12 +117,14 @@ export class LanesRepository {
       organization_id: string;
       webhook_id: string;
       sequence: string;
+      checkpoint_sequence: string | null;
       failing_since: Date | null;
-    }>(CLAIM, [owner, now, LEASE_SECONDS, limit, perOrganization, held, WINDOW]);
+    }>(LEASE, [owner, now, LEASE_SECONDS, limit, perOrganization, held, WINDOW]);
     return rows.map((row) => ({
       organizationId: row.organization_id,
       webhookId: row.webhook_id,
       sequence: Number(row.sequence),
+      checkpoint: row.checkpoint_sequence === null ? null : Number(row.checkpoint_sequence),
       failingSince: row.failing_since,
     }));
   }
@@ -133,32 +136,25 @@ export class LanesRepository {
   }
 
   /**
-   * Records first attempts, oldest event first, and moves the lane to `sequence`.
+   * Records first attempts, in the order in which they were made, and moves the lane to `place`.
    *
    * @returns false where this replica no longer holds the lane: then nothing was recorded
    */
-  async recordEvents(
+  async recordMessages(
     owner: string,
-    lane: LeasedLane,
-    sequence: number,
+    { organizationId, webhookId }: LeasedLane,
+    place: LanePlace,
     failingSince: Date | null,
-    records: readonly EventRecord[],
+    records: readonly MessageRecord[],
   ): Promise<boolean> {
+    const due = records.map(({ nextAttemptAt }) => nextAttemptAt?.getTime() ?? Infinity);
+    const firstDue = Math.min(...due);
     const values = [
-      ...[lane.organizationId, lane.webhookId, owner, sequence, failingSince],
-      records.map(({ slot }) => slot),
-      records.map(({ deliveryId }) => deliveryId),
-      records.map(({ eventId }) => eventId),
-      records.map(({ event }) => event),
-      records.map((record) => record.sequence),
-      records.map(({ status }) => status),
-      records.map(({ attempt }) => JSON.stringify([attempt])),
-      records.map(({ nextAttemptAt }) => nextAttemptAt),
-      records.map(({ createdAt }) => createdAt),
-      // Only what is to be sent again is kept.
-      records.map(({ body, nextAttemptAt }) => (nextAttemptAt === null ? null : body)),
+      ...[organizationId, webhookId, owner, place.sequence, place.checkpoint, failingSince],
+      Number.isFinite(firstDue) ? new Date(firstDue) : null,
+      JSON.stringify(records.map(toRow)),
     ];
-    return this.bounded(() => this.recorded(RECORD_EVENTS, values));
+    return this.bounded(() => this.recorded(RECORD_MESSAGES, values));
   }
 
   /**
@@ -212,8 +208,17 @@ export class LanesRepository {
     return Number(row?.passed ?? 0);
   }
 
-  private async recorded(statement: typeof RECORD_EVENTS, values: readonly unknown[]): Promise<boolean> {
+  private async recorded(statement: NamedStatement, values: readonly unknown[]): Promise<boolean> {
     const [row] = await this.statements.query<{ recorded: boolean }>(statement, values);
     return row?.recorded === true;
   }
+}
+
+/** A record in the words of the database's function. */
+function toRow(record: MessageRecord): object {
+  const { slot, deliveryId, messageId, event, sequence, body, status, attempt, nextAttemptAt, createdAt } = record;
+  return {
+    ...{ slot, delivery: deliveryId, message: messageId, event, sequence, body, status, attempts: [attempt] },
+    ...{ next: nextAttemptAt, created: createdAt },
+  };
 }

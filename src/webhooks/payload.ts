@@ -1,10 +1,3 @@
-import type { ChainedEvent } from '../audit/audit.service.js';
-
-/** The body that is sent for an event of the chain: the event itself, as the audit log has it. */
-export function payloadOf(event: ChainedEvent): string {
-  return renderPayload(event.action, event.occurredAt, event);
-}
-
 /**
  * The body of a message in the shape that Standard Webhooks recommends.
  *

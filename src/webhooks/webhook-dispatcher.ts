@@ -1,12 +1,12 @@
 import { Injectable, Logger, type BeforeApplicationShutdown } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { AuditService } from '../audit/audit.service.js';
 import { Metrics } from '../platform/http/metrics.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { DeliveryLane, type LaneParts } from './delivery-lane.js';
 import { DeliveryPace } from './delivery-pace.js';
 import { Destinations } from './destinations.js';
+import { LaneFeed } from './lane-feed.js';
 import { LanesRepository, LEASE_SECONDS, type LeasedLane } from './lanes.repository.js';
 import { WebhookCaller } from './webhook-caller.js';
 import { WebhooksService } from './webhooks.service.js';
@@ -41,14 +41,14 @@ export class WebhookDispatcher implements BeforeApplicationShutdown {
     private readonly repository: LanesRepository,
     private readonly destinations: Destinations,
     webhooks: WebhooksService,
-    audit: AuditService,
+    feed: LaneFeed,
     caller: WebhookCaller,
     pace: DeliveryPace,
     private readonly clock: Clock,
     metrics: Metrics,
   ) {
     const { owner } = this;
-    this.parts = { owner, repository, destinations, webhooks, audit, caller, clock, pace: () => pace.turn() };
+    this.parts = { owner, repository, destinations, webhooks, feed, caller, clock, pace: () => pace.turn() };
     metrics.observeQueue('webhook_lanes', () => this.lanes.size);
   }
 

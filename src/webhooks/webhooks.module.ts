@@ -11,8 +11,10 @@ import { DeliveryPace } from './delivery-pace.js';
 import { DeliveryRetention } from './delivery-retention.js';
 import { DeliveryEntity } from './delivery.entity.js';
 import { Destinations } from './destinations.js';
+import { LaneFeed } from './lane-feed.js';
 import { LanesRepository } from './lanes.repository.js';
 import { SigningKeys } from './signing-keys.js';
+import { WaitingDeliveries } from './waiting-deliveries.js';
 import { WebhookCaller } from './webhook-caller.js';
 import { WebhookDispatcher } from './webhook-dispatcher.js';
 import { WebhookEntity } from './webhook.entity.js';
@@ -38,8 +40,10 @@ import { WebhooksService } from './webhooks.service.js';
     DeliveryRetention,
     DeliveryPace,
     Destinations,
+    LaneFeed,
     LanesRepository,
     SigningKeys,
+    WaitingDeliveries,
     WebhookCaller,
     WebhookDispatcher,
   ],

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import type { LanePlace } from './lane-feed.js';
 import { WebhookEntity } from './webhook.entity.js';
 
 /** The place of a subscription in the list. */
@@ -14,12 +15,14 @@ export interface WebhookPosition {
 export class WebhooksRepository {
   constructor(private readonly unitOfWork: UnitOfWork) {}
 
-  /** Inserts a subscription whose lane stands at the sequence `head` of the chain. */
-  async insert(transaction: EntityManager, webhook: WebhookEntity, head: number): Promise<void> {
+  /** Inserts a subscription whose lane stands at `place`. */
+  async insert(transaction: EntityManager, webhook: WebhookEntity, place: LanePlace): Promise<void> {
     await transaction.insert(WebhookEntity, webhook);
+    const { organizationId, webhookId } = webhook;
     await transaction.query(
-      'INSERT INTO webhook_lanes (organization_id, webhook_id, active, sequence) VALUES ($1, $2, $3, $4)',
-      [webhook.organizationId, webhook.webhookId, webhook.status === 'active', head],
+      `INSERT INTO webhook_lanes (organization_id, webhook_id, active, sequence, checkpoint_sequence)
+        VALUES ($1, $2, $3, $4, $5)`,
+      [organizationId, webhookId, webhook.status === 'active', place.sequence, place.checkpoint],
     );
   }
 
@@ -32,20 +35,44 @@ export class WebhooksRepository {
     await transaction.delete(WebhookEntity, { organizationId, webhookId });
   }
 
-  /** Lets a lane run again from the sequence `head` of the chain on. */
-  async activateLane(transaction: EntityManager, webhook: WebhookEntity, head: number): Promise<void> {
+  /** Lets a lane run again from `place` on. */
+  async activateLane(transaction: EntityManager, webhook: WebhookEntity, place: LanePlace): Promise<void> {
     await transaction.query(
-      `UPDATE webhook_lanes SET active = true, sequence = $3, failing_since = NULL
+      `UPDATE webhook_lanes SET active = true, sequence = $3, checkpoint_sequence = $4, failing_since = NULL
         WHERE organization_id = $1 AND webhook_id = $2`,
-      [webhook.organizationId, webhook.webhookId, head],
+      [webhook.organizationId, webhook.webhookId, place.sequence, place.checkpoint],
     );
+  }
+
+  /** Sets the place of a lane among the checkpoints; null where it follows none. */
+  async moveAmongCheckpoints(
+    transaction: EntityManager,
+    webhook: WebhookEntity,
+    checkpoint: number | null,
+  ): Promise<void> {
+    await transaction.query(
+      'UPDATE webhook_lanes SET checkpoint_sequence = $3 WHERE organization_id = $1 AND webhook_id = $2',
+      [webhook.organizationId, webhook.webhookId, checkpoint],
+    );
+  }
+
+  /** Where the lane of an active subscription stands; null where it is not active. */
+  async place(organizationId: string, webhookId: string): Promise<LanePlace | null> {
+    const rows = await this.unitOfWork.reader.query<{ sequence: string; checkpoint: string | null }[]>(
+      `SELECT sequence, checkpoint_sequence AS checkpoint FROM webhook_lanes
+        WHERE organization_id = $1 AND webhook_id = $2 AND active`,
+      [organizationId, webhookId],
+    );
+    const [row] = rows;
+    if (row === undefined) return null;
+    return { sequence: Number(row.sequence), checkpoint: row.checkpoint === null ? null : Number(row.checkpoint) };
   }
 
   /** Stops a lane, on whichever replica it runs. */
   async deactivateLane(transaction: EntityManager, webhook: WebhookEntity): Promise<void> {
     await transaction.query(
-      `UPDATE webhook_lanes SET active = false, next_due_at = NULL, failing_since = NULL, lease_owner = NULL,
-          lease_until = NULL WHERE organization_id = $1 AND webhook_id = $2`,
+      `UPDATE webhook_lanes SET active = false, checkpoint_sequence = NULL, next_due_at = NULL, failing_since = NULL,
+          lease_owner = NULL, lease_until = NULL WHERE organization_id = $1 AND webhook_id = $2`,
       [webhook.organizationId, webhook.webhookId],
     );
   }

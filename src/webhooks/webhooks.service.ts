@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import type { EntityManager } from 'typeorm';
 import { AuditService } from '../audit/audit.service.js';
+import { CheckpointsService } from '../evidence/checkpoints.service.js';
 import { OrganizationsService } from '../organizations/organizations.service.js';
 import { lockOrganization, lockOrganizationFor } from '../platform/database/organization-lock.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
@@ -15,6 +16,8 @@ import { organizationFor } from '../platform/kernel/tenancy.js';
 import { isUuid, LOWER_CASE_UUID } from '../platform/kernel/uuid.js';
 import { DeliveriesRepository } from './deliveries.repository.js';
 import type { CreateWebhookBody, RotateSigningSecretBody, UpdateWebhookBody } from './dto/webhook.bodies.js';
+import { namesCheckpoints } from './event-patterns.js';
+import type { LanePlace } from './lane-feed.js';
 import { SigningKeys } from './signing-keys.js';
 import { WebhookCaller } from './webhook-caller.js';
 import type { DisabledReason, WebhookEntity } from './webhook.entity.js';
@@ -41,6 +44,7 @@ export class WebhooksService {
     private readonly deliveries: DeliveriesRepository,
     private readonly organizations: OrganizationsService,
     private readonly audit: AuditService,
+    private readonly checkpoints: CheckpointsService,
     private readonly signingKeys: SigningKeys,
     private readonly caller: WebhookCaller,
     private readonly unitOfWork: UnitOfWork,
@@ -78,7 +82,7 @@ export class WebhooksService {
         updatedAt: now,
       };
       await this.log(transaction, webhook, 'webhook.created', caller.agentId, origin, { events: webhook.events });
-      await this.repository.insert(transaction, webhook, await this.head(transaction, webhook));
+      await this.repository.insert(transaction, webhook, await this.present(transaction, webhook));
       return { webhook, signingSecret: shown };
     });
   }
@@ -120,7 +124,7 @@ export class WebhooksService {
   update(caller: Principal, origin: RequestOrigin, webhookId: string, body: UpdateWebhookBody): Promise<WebhookEntity> {
     if (body.url !== undefined) this.requireCallable(body.url);
     return this.change(caller, webhookId, async (transaction, webhook) => {
-      const before = webhook.status;
+      const { status: before, events: namedBefore } = webhook;
       const named = Object.entries(body).filter(([, value]) => value !== undefined);
       Object.assign(webhook, Object.fromEntries(named), { updatedAt: this.clock.now() });
       if (webhook.status !== before) webhook.disabledReason = webhook.status === 'disabled' ? 'requested' : null;
@@ -128,9 +132,9 @@ export class WebhooksService {
       const changed = named.map(([name]) => name).sort();
       const details = { changed, events: webhook.events, status: webhook.status };
       await this.log(transaction, webhook, 'webhook.updated', caller.agentId, origin, details);
-      if (webhook.status === before) return webhook;
-      if (webhook.status === 'disabled') await this.stop(transaction, webhook);
-      else await this.repository.activateLane(transaction, webhook, await this.head(transaction, webhook));
+      if (webhook.status === before) await this.followCheckpoints(transaction, webhook, namedBefore);
+      else if (webhook.status === 'disabled') await this.stop(transaction, webhook);
+      else await this.repository.activateLane(transaction, webhook, await this.present(transaction, webhook));
       return webhook;
     });
   }
@@ -228,8 +232,23 @@ export class WebhooksService {
       .withExtensions({ limit, used });
   }
 
-  private head(transaction: EntityManager, { organizationId }: WebhookEntity): Promise<number> {
-    return this.audit.headSequence(organizationId, transaction);
+  /** Where a lane begins: what happens from now on is sent. */
+  private async present(transaction: EntityManager, { organizationId, events }: WebhookEntity): Promise<LanePlace> {
+    return {
+      sequence: await this.audit.headSequence(organizationId, transaction),
+      checkpoint: namesCheckpoints(events) ? await this.checkpoints.newestSequence(organizationId, transaction) : null,
+    };
+  }
+
+  /** Has a lane begin or cease to follow the checkpoints, where other events are named than before. */
+  private async followCheckpoints(
+    transaction: EntityManager,
+    webhook: WebhookEntity,
+    before: readonly string[],
+  ): Promise<void> {
+    if (webhook.status === 'disabled' || namesCheckpoints(webhook.events) === namesCheckpoints(before)) return;
+    const { checkpoint } = await this.present(transaction, webhook);
+    await this.repository.moveAmongCheckpoints(transaction, webhook, checkpoint);
   }
 
   /** Of the URL only the origin is told: path and query of a webhook are often a secret. */

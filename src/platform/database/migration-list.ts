@@ -10,6 +10,7 @@ import { FailedAuthentications1764000040000 } from './migrations/1764000040000-f
 import { TokenTiers1764000040001 } from './migrations/1764000040001-token-tiers.js';
 import { Federation1764000050000 } from './migrations/1764000050000-federation.js';
 import { IssueTogether1764000070000 } from './migrations/1764000070000-issue-together.js';
+import { WebhookCheckpoints1764000110000 } from './migrations/1764000110000-webhook-checkpoints.js';
 import { KeyRotation1764000120000 } from './migrations/1764000120000-key-rotation.js';
 
 /** Every migration, oldest first. A migration that has landed is never edited: the next one corrects it. */
@@ -26,5 +27,6 @@ export const MIGRATIONS = [
   TokenTiers1764000040001,
   Federation1764000050000,
   IssueTogether1764000070000,
+  WebhookCheckpoints1764000110000,
   KeyRotation1764000120000,
 ];

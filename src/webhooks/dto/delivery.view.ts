@@ -34,16 +34,24 @@ export class DeliveryView {
   @ApiProperty({ format: 'uuid', description: 'Also the `webhook-id` of every attempt.' })
   readonly eventId!: string;
 
-  @ApiProperty({ enum: DELIVERY_STATUSES })
+  @ApiProperty({
+    enum: DELIVERY_STATUSES,
+    description: '`pending`: is being sent, waits for its turn, or is to be sent again.',
+  })
   readonly status!: string;
 
   @ApiProperty({ type: [DeliveryAttemptView], description: 'Oldest first.' })
   readonly attempts!: readonly DeliveryAttemptView[];
 
-  @ApiProperty({ type: String, format: 'date-time', nullable: true })
+  @ApiProperty({
+    type: String,
+    format: 'date-time',
+    nullable: true,
+    description: 'When it is sent again; null where it is not, and where its first attempt comes in its turn.',
+  })
   readonly nextAttemptAt!: string | null;
 
-  @ApiProperty({ format: 'date-time' })
+  @ApiProperty({ format: 'date-time', description: 'When the event happened.' })
   readonly createdAt!: string;
 
   /** What callers see of a delivery. */

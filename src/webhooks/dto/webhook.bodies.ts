@@ -31,7 +31,9 @@ const EVENTS_DOCUMENTATION: ApiPropertyOptions = {
   minItems: 1,
   maxItems: 100,
   example: ['agent.*', 'token.revoked'],
-  description: 'Names of events, families of them, or `*`. `token.issued` is sent only where it is named outright.',
+  description:
+    'Names of events, families of them, or `*`. `token.issued` is sent only where it is named outright. ' +
+    '`audit.checkpoint` hands over the signed checkpoints of the audit log.',
 };
 
 /** A new subscription. */
