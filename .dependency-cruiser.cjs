@@ -16,6 +16,7 @@ const FEATURES = [
   'tokens',
   'webhooks',
   'operator',
+  'recovery',
   'cli',
 ];
 

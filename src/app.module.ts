@@ -17,6 +17,7 @@ import { loggingModule } from './platform/http/request-logging.js';
 import type { Clock } from './platform/kernel/clock.js';
 import { KernelModule } from './platform/kernel/kernel.module.js';
 import { QuotaModule } from './quota/quota.module.js';
+import { RecoveryModule } from './recovery/recovery.module.js';
 import { ResourcesModule } from './resources/resources.module.js';
 import { AccessTokenGuard } from './tokens/access-token.guard.js';
 import { TokensModule } from './tokens/tokens.module.js';
@@ -56,6 +57,7 @@ export class AppModule {
         TokensModule,
         WebhooksModule,
         OperatorModule,
+        RecoveryModule,
       ],
       // In this order: a client that authenticated itself needs no Bearer token.
       providers: [

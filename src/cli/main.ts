@@ -8,6 +8,8 @@ import { openDatabase, type OpenDatabase } from '../platform/database/open-datab
 import { SystemClock } from '../platform/kernel/clock.js';
 import { loadConfigOrExit, startFailure } from '../start-up.js';
 import { OperatorService } from '../operator/operator.service.js';
+import { RecoveryService } from '../recovery/recovery.service.js';
+import { backUp, checkRestore, restore } from './backup-commands.js';
 
 /** A command: what it does for people, and how. */
 interface Command {
@@ -17,9 +19,17 @@ interface Command {
   readonly argument?: string;
 }
 
+/** A command that reaches the database in a way of its own, and takes arguments. */
+interface OwnCommand {
+  readonly summary: string;
+  readonly usage: string;
+  /** Gives the exit code; null where the arguments are wrong. */
+  readonly runOn: (config: Config, args: readonly string[]) => Promise<number | null>;
+}
+
 const say = (line: string): void => console.log(line);
 
-const COMMANDS: Readonly<Record<string, Command>> = {
+const COMMANDS: Readonly<Record<string, Command | OwnCommand>> = {
   'operator:reset': {
     summary: 'Give the operator a new secret, shown once; the secrets and tokens that it had are revoked.',
     run: withApp(async (app) => {
@@ -63,20 +73,62 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       say(app.get(KeysService).signer().kid);
     }),
   },
+  backup: {
+    summary: 'Write a backup of the database to a new file, or into a folder; the service may run meanwhile.',
+    usage: 'FILE_OR_FOLDER',
+    runOn: backUp,
+  },
+  restore: {
+    summary: 'Restore a backup into an empty database. Every token from before is dead afterwards.',
+    usage: 'FILE [--master-key FILE] [--replace] [--keep-tokens]',
+    runOn: restore,
+  },
+  'restore:end-tokens': {
+    summary: 'After another way of restoring: end every token, and say so in each log.',
+    run: withApp(async (app) => {
+      await app.get(RecoveryService).restart(null);
+      say('Every token from before is dead: agents ask for new ones.');
+    }),
+  },
+  'restore:check': {
+    summary: 'Name what happened after the backup that was restored, from exports and checkpoints that were kept.',
+    usage: 'FILE...',
+    runOn: checkRestore,
+  },
 };
+
+const [first = ''] = process.argv.slice(2);
+const own = Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined;
+if (own !== undefined && 'runOn' in own) process.exit(await runOwn(first, own, process.argv.slice(3)));
 
 const { positionals, values } = parseArgs({ allowPositionals: true, strict: false });
 const [asked = '', argument = ''] = positionals;
 const command = Object.hasOwn(COMMANDS, asked) ? COMMANDS[asked] : undefined;
-const expected = command?.argument === undefined ? 1 : 2;
-if (command === undefined || positionals.length !== expected || Object.keys(values).length > 0) {
+const takesOne = command !== undefined && 'run' in command && command.argument !== undefined;
+const isRight = positionals.length === (takesOne ? 2 : 1) && Object.keys(values).length === 0;
+if (command === undefined || !('run' in command) || !isRight) {
   console.error('Usage: npm run cli -- <command>\n');
-  for (const [name, { summary, argument: more }] of Object.entries(COMMANDS)) {
-    console.error(`  ${(more === undefined ? name : `${name} ${more}`).padEnd(20)}${summary}`);
+  for (const [name, each] of Object.entries(COMMANDS)) {
+    const more = 'run' in each ? each.argument : each.usage;
+    console.error(`  ${(more === undefined ? name : `${name} ${more}`).padEnd(20)}  ${each.summary}`);
   }
   process.exit(64);
 }
 process.exit(await runCommand(command));
+
+async function runOwn(name: string, { usage, runOn }: OwnCommand, args: readonly string[]): Promise<number> {
+  const config = loadConfigOrExit();
+  try {
+    const exitCode = await runOn(config, args);
+    if (exitCode !== null) return exitCode;
+    console.error(`Usage: npm run cli -- ${name} ${usage}`);
+    return 64;
+  } catch (error) {
+    const { message, exitCode } = startFailure(error);
+    console.error(message);
+    return exitCode;
+  }
+}
 
 async function runCommand({ run }: Command): Promise<number> {
   const config = loadConfigOrExit();

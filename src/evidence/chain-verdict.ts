@@ -10,6 +10,7 @@ export const BREAK_REASONS = {
   checkpoint_altered: 'A stored checkpoint is not authentic, or does not say what its row says.',
   checkpoint_missing: 'A checkpoint was removed: another one, or the tree, names it.',
   checkpoint_mismatch: 'The checkpoint given states another chain than this one.',
+  history_lost: 'An older backup was restored: what the checkpoint given covers from here on is lost.',
   checkpoint_not_authentic: 'The checkpoint given was not signed with one of our audit keys.',
   checkpoint_foreign: 'The checkpoint given is about another organization.',
   tree_altered: 'The stored hash tree is not the tree over the events.',

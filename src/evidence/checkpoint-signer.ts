@@ -9,6 +9,7 @@ import {
   openCut,
   type CheckpointPayload,
   type CutPayload,
+  type VerificationKey,
 } from './checkpoint.js';
 
 /** Signs and opens statements about chains, with the audit keys only. */
@@ -24,6 +25,11 @@ export class CheckpointSigner {
   /** @returns the statement of a cut as compact JWS */
   signCut(payload: CutPayload): Promise<string> {
     return this.signStatement(payload, CUT_TYP);
+  }
+
+  /** The audit key with a `kid`; null where there is none. */
+  findKey(kid: string): Promise<VerificationKey | null> {
+    return this.keys.findAuditKey(kid);
   }
 
   /** What a checkpoint states, or null where it is not ours. */

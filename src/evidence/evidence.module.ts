@@ -8,6 +8,7 @@ import { CheckpointsService } from './checkpoints.service.js';
 import { EvidenceRepository } from './evidence.repository.js';
 import { ExportController } from './export.controller.js';
 import { ExportService } from './export.service.js';
+import { LostHistoryService } from './lost-history.service.js';
 import { ProofsController } from './proofs.controller.js';
 import { ProofsService } from './proofs.service.js';
 import { RetentionRepository } from './retention.repository.js';
@@ -25,11 +26,12 @@ import { VerificationService } from './verification.service.js';
     CheckpointsService,
     CheckpointFollower,
     VerificationService,
+    LostHistoryService,
     ExportService,
     ProofsService,
     RetentionRepository,
     RetentionService,
   ],
-  exports: [CheckpointsService, RetentionService],
+  exports: [CheckpointsService, RetentionService, LostHistoryService],
 })
 export class EvidenceModule {}

@@ -53,6 +53,20 @@ interface CheckpointRow {
 export class EvidenceRepository {
   constructor(private readonly unitOfWork: UnitOfWork) {}
 
+  /**
+   * The event that tells of the first restore of an older backup since `since` that stands at or before `upTo`; null
+   * where there is none.
+   */
+  async restoredAt(organizationId: string, upTo: number, since: string): Promise<number | null> {
+    const rows = await this.unitOfWork.reader.query<{ sequence: string }[]>(
+      `SELECT sequence FROM audit_events
+        WHERE organization_id = $1 AND action = 'organization.restored' AND sequence <= $2 AND occurred_at >= $3
+        ORDER BY sequence LIMIT 1`,
+      [organizationId, upTo, since],
+    );
+    return rows[0] === undefined ? null : Number(rows[0].sequence);
+  }
+
   /** The state of an organization's tree; null where it has none yet. */
   async tree(organizationId: string, reader: EntityManager = this.unitOfWork.reader): Promise<TreeState | null> {
     const rows = await reader.query<TreeRow[]>('SELECT * FROM audit_trees WHERE organization_id = $1', [

@@ -66,7 +66,22 @@ export class VerificationService {
     if (kept === null) return refusal(new Break(null, 'checkpoint_not_authentic'));
     if (kept.organizationId !== organizationId) return refusal(new Break(null, 'checkpoint_foreign'));
     const range = { from: 1, to: Number.MAX_SAFE_INTEGER, kept };
-    return this.limit.run(organizationId, () => this.verifyRange(organizationId, range));
+    const verdict = await this.limit.run(organizationId, () => this.verifyRange(organizationId, range));
+    return this.explained(organizationId, kept, verdict);
+  }
+
+  /**
+   * Where a checkpoint states another chain, or more of it, and the chain tells that an older backup was restored since:
+   * that is why, and the place of that event is the first that is lost. A chain that is broken before that stays broken.
+   */
+  private async explained(
+    organizationId: string,
+    kept: CheckpointPayload,
+    verdict: ChainVerdict,
+  ): Promise<ChainVerdict> {
+    if (verdict.reason !== 'tail_missing' && verdict.reason !== 'checkpoint_mismatch') return verdict;
+    const restoredAt = await this.repository.restoredAt(organizationId, kept.sequence, kept.issuedAt);
+    return restoredAt === null ? verdict : { ...verdict, brokenAt: restoredAt, reason: 'history_lost' };
   }
 
   private async verifyRange(organizationId: string, range: Range): Promise<ChainVerdict> {

@@ -90,6 +90,23 @@ export class OrganizationsRepository {
     await transaction.update(OrganizationEntity, { organizationId }, columns);
   }
 
+  /** Up to `limit` organizations behind `after` in the order of their ids. */
+  async idsAfter(transaction: EntityManager, after: string, limit: number): Promise<string[]> {
+    const rows = await transaction.query<{ id: string }[]>(
+      'SELECT organization_id AS id FROM organizations WHERE organization_id > $1 ORDER BY organization_id LIMIT $2',
+      [after, limit],
+    );
+    return rows.map(({ id }) => id);
+  }
+
+  /** Moves the generation on, and beyond `floor`. */
+  async leapGeneration(transaction: EntityManager, organizationId: string, floor: number): Promise<void> {
+    await transaction.query(
+      'UPDATE organizations SET generation = greatest(generation, $2) + 1 WHERE organization_id = $1',
+      [organizationId, floor],
+    );
+  }
+
   /** The limits in force, or null where there is no such organization. */
   async limits(
     organizationId: string,

@@ -25,6 +25,9 @@ import {
   type OrganizationLimits,
 } from './organizations.repository.js';
 
+/** From here on the seconds are counted that generations leap to after a restore; they fit a token's nine digits. */
+const GENERATIONS_COUNT_FROM_MS = Date.UTC(2026, 0, 1);
+
 /** Looks at the state before an act; what it gives refuses the act, once done, by throwing. */
 type ActCheck = (transaction: EntityManager) => Promise<() => Promise<void>>;
 
@@ -157,6 +160,34 @@ export class OrganizationsService {
       if (organization.status !== 'suspended') throw conflict('The organization is not suspended.');
       organization.status = 'active';
       await this.write(transaction, organization, 'organization.reactivated', caller, origin, {});
+    });
+  }
+
+  /**
+   * Ends all tokens of some organizations because the database was restored from a backup, and tells of it in their
+   * logs: those issued before the backup, of which nobody knows any more which were revoked since, and those issued
+   * after it, of which nothing is known at all.
+   *
+   * Generations given out after the backup are lost with it, and would be given out once more. So the new generation is
+   * one that was never: it counts the seconds, which no number of suspensions keeps up with.
+   *
+   * @param takenAt when the backup was taken, ISO 8601; null where that is not known
+   * @param after behind which organization to begin, in the order of ids
+   * @param limit how many at most
+   * @returns the last organization that was done; null where there are no more
+   */
+  async restart(takenAt: string | null, after: string, limit: number): Promise<string | null> {
+    return this.unitOfWork.run(async (transaction) => {
+      const ids = await this.repository.idsAfter(transaction, after, limit);
+      const floor = Math.floor((this.clock.nowMs() - GENERATIONS_COUNT_FROM_MS) / 1000);
+      for (const organizationId of ids) {
+        await lockOrganization(transaction, organizationId);
+        await this.repository.leapGeneration(transaction, organizationId, floor);
+        const lastSequence = await this.audit.headSequence(organizationId, transaction);
+        const details = { backupTakenAt: takenAt, lastSequence };
+        await this.log(transaction, organizationId, 'organization.restored', null, NO_ORIGIN, details);
+      }
+      return ids.at(-1) ?? null;
     });
   }
 

@@ -88,6 +88,12 @@ export function runService(env: ServiceEnvironment): Promise<Ended> {
   return run(SERVICE, [], { PORT: '0', ...env }).ended;
 }
 
+/** Starts an operator command, for a test that disturbs it. */
+export function startCommand(args: readonly string[], env: ServiceEnvironment): Pick<ServiceProcess, 'kill' | 'ended'> {
+  const { child, ended } = run(CLI, args, env);
+  return { kill: (signal) => void child.kill(signal), ended };
+}
+
 /** Runs an operator command. */
 export function runCommand(args: readonly string[], env: ServiceEnvironment): Promise<Ended> {
   return run(CLI, args, env).ended;

@@ -1,11 +1,10 @@
 import { createPublicKey, type JsonWebKey } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { createGunzip } from 'node:zlib';
 import type { FindKey, VerificationKey } from '../checkpoint.js';
+import { linesOfFile } from './evidence-file.js';
 import { ExportVerifier } from './export-verifier.js';
-import { linesOf, MAX_LINE_BYTES, type Line } from './lines.js';
+import { MAX_LINE_BYTES } from './lines.js';
 import { isProof, verifyProof } from './proof-verifier.js';
 
 /*
@@ -57,7 +56,7 @@ function readArguments(): { file: string; jwks: string; checkpoint: string | nul
 async function verify(file: string, findKey: FindKey, kept: string | null): Promise<{ readonly valid: boolean }> {
   const proof = await readProof(file);
   if (proof !== null) return verifyProof(proof, findKey);
-  return new ExportVerifier(findKey, kept).verify(await linesOfFile(file));
+  return new ExportVerifier(findKey, kept).verify(await linesOfFile(file).catch(unreadable(file)));
 }
 
 /** The receipt or proof in a file, pretty-printed or not; null where the file is something else. */
@@ -71,25 +70,6 @@ async function readProof(file: string): Promise<Record<string, unknown> | null> 
     return null;
   } finally {
     await handle.close();
-  }
-}
-
-async function linesOfFile(file: string): Promise<AsyncIterable<Line>> {
-  const handle = await open(file).catch(unreadable(file));
-  const magic = Buffer.alloc(2);
-  await handle.read(magic, 0, 2, 0);
-  await handle.close();
-  const raw = createReadStream(file);
-  if (magic[0] !== 0x1f || magic[1] !== 0x8b) return linesOf(raw as AsyncIterable<Buffer>);
-  return linesOf(unzipped(raw.pipe(createGunzip()) as AsyncIterable<Buffer>));
-}
-
-/** Where compressed data break off, so do the lines: the verdict says it. */
-async function* unzipped(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  try {
-    yield* chunks;
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && String(error.code).startsWith('Z_'))) throw error;
   }
 }
 

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type MigrationInterface, type QueryRunner } from 'typeorm';
+import { RestoreUnfinished, UNFINISHED_RESTORE } from '../backup/unfinished-restore.js';
 import { dataSourceOptions } from './data-source-options.js';
 import { MIGRATIONS } from './migration-list.js';
 import { grantServingRole, grantWhatIsThere } from './serving-role.js';
@@ -35,6 +36,8 @@ export interface MigrateOptions {
   readonly migrations?: readonly (new () => MigrationInterface)[];
   /** How long to go on asking for the locks of one migration, in milliseconds. */
   readonly patienceMs?: number;
+  /** Whether this is the restore of a backup, which nobody else may disturb. */
+  readonly restoring?: boolean;
 }
 
 /**
@@ -46,6 +49,7 @@ export interface MigrateOptions {
  * @param servingUrl the role that serves; the same URL where one role does both
  * @returns the names of the migrations that were run
  * @throws Error where the server is older than PostgreSQL 14, or a migration got no lock within the patience
+ * @throws RestoreUnfinished where a backup is being restored, or that was interrupted
  */
 export async function migrate(owningUrl: string, servingUrl: string, options: MigrateOptions = {}): Promise<string[]> {
   const { announce = () => undefined, migrations = MIGRATIONS, patienceMs = PATIENCE_MS } = options;
@@ -61,6 +65,7 @@ export async function migrate(owningUrl: string, servingUrl: string, options: Mi
     try {
       await requireSupportedServer(runner);
       await waitForLock(runner);
+      if (options.restoring !== true) await requireNoRestore(runner);
       const begun = new Set<string>();
       for (const migration of dataSource.migrations) prepare(migration, servingUrl, begun);
       await patiently(patienceMs, announce, begun, async () => {
@@ -151,4 +156,11 @@ async function requireSupportedServer(runner: QueryRunner): Promise<void> {
     `SELECT current_setting('server_version_num')::integer AS version`,
   );
   if (row === undefined || row.version < OLDEST_POSTGRES) throw new Error('PostgreSQL 14 or later is required');
+}
+
+async function requireNoRestore(runner: QueryRunner): Promise<void> {
+  const [row] = await runner.manager.query<{ unfinished: boolean }[]>(
+    `SELECT to_regclass('public.${UNFINISHED_RESTORE}') IS NOT NULL AS unfinished`,
+  );
+  if (row?.unfinished === true) throw new RestoreUnfinished();
 }

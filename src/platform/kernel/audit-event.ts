@@ -21,6 +21,7 @@ export const AUDIT_ACTIONS = [
   'organization.updated',
   'organization.suspended',
   'organization.reactivated',
+  'organization.restored',
   'federation.partner_created',
   'federation.partner_updated',
   'federation.partner_deleted',

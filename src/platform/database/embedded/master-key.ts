@@ -15,7 +15,7 @@ const KEY_BYTES = 32;
  *   whatever it sealed would be lost. The error names the file, not its content.
  */
 export async function readOrCreateMasterKey(dataDirectory: string): Promise<Buffer> {
-  const file = path.resolve(dataDirectory, 'master.key');
+  const file = masterKeyFile(dataDirectory);
   const existing = await readKey(file);
   if (existing !== null) return existing;
   await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
@@ -23,6 +23,37 @@ export async function readOrCreateMasterKey(dataDirectory: string): Promise<Buff
   const created = await readKey(file);
   if (created === null) throw new Error(`The master key ${file} vanished while it was made.`);
   return created;
+}
+
+/** Where the master key of an installation is that names none. */
+export function masterKeyFile(dataDirectory: string): string {
+  return path.resolve(dataDirectory, 'master.key');
+}
+
+/**
+ * The master key of an installation that names none, where there is one; none is made.
+ *
+ * @throws Error where the file holds anything else
+ */
+export function readMasterKey(dataDirectory: string): Promise<Buffer | null> {
+  return readKey(masterKeyFile(dataDirectory));
+}
+
+/**
+ * Puts the master key that another file holds into a data directory that has none.
+ *
+ * @throws Error where the file holds no key, or the data directory has another one
+ */
+export async function adoptMasterKey(file: string, dataDirectory: string): Promise<Buffer> {
+  const key = await readKey(path.resolve(file));
+  if (key === null) throw new Error(`There is no master key in ${path.resolve(file)}.`);
+  await mkdir(dataDirectory, { recursive: true, mode: 0o700 });
+  await createOnce(masterKeyFile(dataDirectory), `${key.toString('base64')}\n`);
+  const placed = await readMasterKey(dataDirectory);
+  if (placed === null || !placed.equals(key)) {
+    throw new Error(`${masterKeyFile(dataDirectory)} holds another master key. It is not replaced.`);
+  }
+  return key;
 }
 
 /**
