@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream';
 import { createGunzip } from 'node:zlib';
+import { errorCode } from '../database/embedded/error-code.js';
 import { BackupRefused, readHeader, readSection, type BackupHeader, type BackupTable } from './backup-format.js';
 
 /** The longest line that is not a row, in bytes. */
@@ -63,10 +64,10 @@ export async function readBackup(
 
 /** What the decompression says, for people. */
 function inWords(error: unknown): unknown {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const code = errorCode(error);
   if (code === 'Z_BUF_ERROR')
     return new BackupRefused('The file was cut off: the backup was interrupted, or the copy.');
-  if (code === 'Z_DATA_ERROR') return new BackupRefused('The file is not a backup, or is damaged.');
+  if (code?.startsWith('Z_') === true) return new BackupRefused('The file is not a backup, or is damaged.');
   return error;
 }
 
