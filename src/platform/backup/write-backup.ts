@@ -5,7 +5,6 @@ import path from 'node:path';
 import { finished, pipeline } from 'node:stream/promises';
 import { createGzip, type Gzip } from 'node:zlib';
 import pg from 'pg';
-import { errorCode } from '../database/embedded/error-code.js';
 import { FORMAT, FORMAT_VERSION, type BackupHeader, type BackupTable } from './backup-format.js';
 import { copyOut } from './copy.js';
 import { RestoreUnfinished, UNFINISHED_RESTORE } from './unfinished-restore.js';
@@ -113,7 +112,7 @@ async function writeFile(client: pg.Client, file: string, header: BackupHeader):
     await finished(gzip).catch(() => undefined);
     // Where the file failed (a full disk), that is the reason; the rest are consequences.
     await written.catch((reason: unknown) => {
-      if (errorCode(reason) !== undefined) throw reason;
+      if (typeof reason === 'object' && reason !== null && 'errno' in reason) throw reason;
     });
     throw error;
   }
