@@ -10,10 +10,13 @@ import { adoptMasterKey, masterKeyFile, readMasterKey } from '../platform/databa
 import { holdsDatabase, replaceEmbeddedPostgres, visitEmbeddedPostgres } from '../platform/database/embedded/visit.js';
 import { openDatabase } from '../platform/database/open-database.js';
 import { SystemClock } from '../platform/kernel/clock.js';
-import { RecoveryService } from '../recovery/recovery.service.js';
+import { RecoveryService, type LostHistory } from '../recovery/recovery.service.js';
 import { VERSION } from '../version.js';
 
 const say = (line: string): void => console.log(line);
+/** A file that is named holds nothing that can be used. */
+const EXIT_NO_INPUT = 66;
+
 const announce = (line: string): void => console.error(line);
 
 /** `backup FILE_OR_FOLDER` */
@@ -79,28 +82,31 @@ async function restoreEmbedded(config: Config, given: RestoreArguments): Promise
 export async function checkRestore(config: Config, args: readonly string[]): Promise<number | null> {
   if (args.length === 0 || args.some((argument) => argument.startsWith('-'))) return null;
   const database = await openDatabase(config, announce);
-  let lost = 0;
+  const findings: LostHistory[] = [];
   try {
     await withApp(config, database.servingUrl, database.masterKey, async (app) => {
-      for (const file of args) lost += await compare(app.get(RecoveryService), file);
+      for (const file of args) findings.push(await compare(app.get(RecoveryService), file));
     });
   } finally {
     await database.stop();
   }
-  return lost === 0 ? 0 : 1;
+  // What tells of nothing must not pass for evidence that nothing is lost.
+  if (findings.some(({ organizationId }) => organizationId === null)) return EXIT_NO_INPUT;
+  return findings.every(({ events }) => events === 0) ? 0 : 1;
 }
 
 /** Compares one file with the chain, and says what is lost. */
-async function compare(recovery: RecoveryService, file: string): Promise<number> {
-  const { organizationId, events, firstSequence, proven } = await recovery.lost(file, (act) => {
+async function compare(recovery: RecoveryService, file: string): Promise<LostHistory> {
+  const found = await recovery.lost(file, (act) => {
     const what = [act.occurredAt, act.organizationId, act.sequence, act.action, act.targetType, act.targetId];
     say([...what, ...(act.again === null ? [] : [act.again])].join('\t'));
   });
+  const { organizationId, events, firstSequence, proven } = found;
   if (!proven) announce(`${file}: not whole, or not signed with an audit key of ours. Take what it names with care.`);
   if (organizationId === null) announce(`${file}: tells of no organization.`);
   else if (firstSequence === null) announce(`${file}: nothing of organization ${organizationId} is lost.`);
   else announce(`${file}: ${events} events of organization ${organizationId} are lost, from ${firstSequence} on.`);
-  return events;
+  return found;
 }
 
 interface RestoreArguments {

@@ -2,6 +2,8 @@ import { Injectable } from '@nestjs/common';
 import { LostHistoryService, type LostAct, type LostHistory } from '../evidence/lost-history.service.js';
 import { OrganizationsService } from '../organizations/organizations.service.js';
 
+export type { LostHistory } from '../evidence/lost-history.service.js';
+
 /** Organizations of one transaction. */
 const BATCH = 100;
 /** Before every other id. */

@@ -188,6 +188,15 @@ describe('after an older backup was restored', () => {
     ]);
   });
 
+  it('restore:check does not take a file without evidence for one that shows nothing lost', async () => {
+    const file = join(backups.folder, 'none.txt');
+    for (const text of ['garbage', `${lost.checkpoint.slice(0, -9)}AAAAAAAAA`, '{"a":1}\n{"b":2}\n']) {
+      await writeFile(file, text);
+      const { code, output } = await runCommand(['restore:check', file], environmentOf(database));
+      expect([text, code, output]).toEqual([text, 66, expect.stringContaining('tells of no organization')]);
+    }
+  });
+
   it('restore:end-tokens does the same after another way of restoring, while the service runs', async () => {
     const token = await service.api.token(lost.operator);
     const { code } = await runCommand(['restore:end-tokens'], environmentOf(database));
