@@ -14,6 +14,7 @@ const FEATURES = [
   'federation',
   'credentials',
   'tokens',
+  'revocations',
   'webhooks',
   'operator',
   'recovery',

@@ -19,6 +19,7 @@ import { KernelModule } from './platform/kernel/kernel.module.js';
 import { QuotaModule } from './quota/quota.module.js';
 import { RecoveryModule } from './recovery/recovery.module.js';
 import { ResourcesModule } from './resources/resources.module.js';
+import { RevocationsModule } from './revocations/revocations.module.js';
 import { AccessTokenGuard } from './tokens/access-token.guard.js';
 import { TokensModule } from './tokens/tokens.module.js';
 import { WebhooksModule } from './webhooks/webhooks.module.js';
@@ -55,6 +56,7 @@ export class AppModule {
         FederationModule,
         CredentialsModule,
         TokensModule,
+        RevocationsModule,
         WebhooksModule,
         OperatorModule,
         RecoveryModule,

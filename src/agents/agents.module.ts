@@ -3,6 +3,8 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { AuditModule } from '../audit/audit.module.js';
 import { OrganizationsModule } from '../organizations/organizations.module.js';
 import { ResourcesModule } from '../resources/resources.module.js';
+import { AgentTokensRepository } from './agent-tokens.repository.js';
+import { AgentTokensService } from './agent-tokens.service.js';
 import { AgentEntity } from './agent.entity.js';
 import { AgentsController } from './agents.controller.js';
 import { AgentsRepository } from './agents.repository.js';
@@ -12,7 +14,7 @@ import { AgentsService } from './agents.service.js';
 @Module({
   imports: [TypeOrmModule.forFeature([AgentEntity]), AuditModule, OrganizationsModule, ResourcesModule],
   controllers: [AgentsController],
-  providers: [AgentsService, AgentsRepository],
-  exports: [AgentsService],
+  providers: [AgentsService, AgentsRepository, AgentTokensService, AgentTokensRepository],
+  exports: [AgentsService, AgentTokensService],
 })
 export class AgentsModule {}

@@ -11,6 +11,11 @@ export interface ChainHead {
   readonly hash: string;
 }
 
+/** An event's place in its chain. */
+export interface ChainPlace extends ChainHead {
+  readonly eventId: string;
+}
+
 /** What links an event into its chain. */
 export interface ChainLink {
   readonly sequence: number;
@@ -51,9 +56,21 @@ const APPEND = `SELECT event_sequence, event_hash FROM append_audit_events($1::u
 export class AuditRepository {
   constructor(private readonly unitOfWork: UnitOfWork) {}
 
-  /** Appends events within a transaction; their places are final when it commits. */
-  async append(transaction: EntityManager, events: readonly RenderedEvent[]): Promise<void> {
-    await transaction.query(APPEND, auditColumns(events));
+  /**
+   * Appends events within a transaction; their places are final when it commits.
+   *
+   * @returns the place of each, in the order given
+   */
+  async append(transaction: EntityManager, events: readonly RenderedEvent[]): Promise<ChainPlace[]> {
+    const rows = await transaction.query<{ event_sequence: string; event_hash: Buffer }[]>(
+      APPEND,
+      auditColumns(events),
+    );
+    return events.map(({ eventId }, index) => {
+      const row = rows[index];
+      if (row === undefined) throw new Error('an event was appended and has no place');
+      return { eventId, sequence: Number(row.event_sequence), hash: row.event_hash.toString('hex') };
+    });
   }
 
   /** Up to `limit` events, newest first, below the sequence `before`. */

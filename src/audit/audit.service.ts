@@ -9,10 +9,10 @@ import { isOperator, type Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
 import { isUuid, uuidv7 } from '../platform/kernel/uuid.js';
 import type { AuditFilter } from './audit-search.js';
-import { AuditRepository, type ChainHead, type ChainLink } from './audit.repository.js';
+import { AuditRepository, type ChainHead, type ChainLink, type ChainPlace } from './audit.repository.js';
 
 export type { ChainedEvent } from '../platform/kernel/canonical-event.js';
-export type { ChainHead, ChainLink } from './audit.repository.js';
+export type { ChainHead, ChainLink, ChainPlace } from './audit.repository.js';
 
 /** How much of a chain one statement looks through. */
 const FOLLOW_WINDOW = 10_000;
@@ -29,9 +29,11 @@ export class AuditService {
    * Appends an event in the transaction of the act that it tells of. Takes the organization's lock.
    *
    * @param transaction the act's own
+   * @returns the event's place, final when the transaction commits
    */
-  async append(transaction: EntityManager, event: NewAuditEvent): Promise<void> {
-    await this.repository.append(transaction, [this.render(event)]);
+  async append(transaction: EntityManager, event: NewAuditEvent): Promise<ChainPlace> {
+    const [place] = await this.repository.append(transaction, [this.render(event)]);
+    return place as ChainPlace;
   }
 
   /** Appends events of several organizations in one transaction, in the order given within each. */
@@ -43,17 +45,18 @@ export class AuditService {
   }
 
   /** An id for an event, in the order of time: ids that are written together stand together in the index. */
-  newEventId(): string {
-    return uuidv7(this.clock.nowMs());
+  newEventId(at = this.clock.now()): string {
+    return uuidv7(at.getTime());
   }
 
   /**
-   * Gives an event its instant and renders it for the chain, for writers that append in SQL of their own.
+   * Renders an event for the chain, for writers that append in SQL of their own.
    *
-   * @param eventId its id; made unless given
+   * @param eventId its id; made of its instant unless given
+   * @param at its instant; now unless given
    */
-  render(event: NewAuditEvent, eventId = this.newEventId()): RenderedEvent {
-    return renderEvent(event, eventId, this.clock.now().toISOString());
+  render(event: NewAuditEvent, eventId?: string, at = this.clock.now()): RenderedEvent {
+    return renderEvent(event, eventId ?? this.newEventId(at), at.toISOString());
   }
 
   /** The hash that the first event of an organization's chain points to. */

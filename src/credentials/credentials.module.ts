@@ -15,6 +15,8 @@ import { ClientSecretBasicStrategy } from './client-secret-basic.strategy.js';
 import { ClientSecretPostStrategy } from './client-secret-post.strategy.js';
 import { CredentialLife } from './credential-life.js';
 import { CredentialEntity } from './credential.entity.js';
+import { CredentialTokensRepository } from './credential-tokens.repository.js';
+import { CredentialTokensService } from './credential-tokens.service.js';
 import { CredentialsController } from './credentials.controller.js';
 import { CredentialsRepository } from './credentials.repository.js';
 import { CredentialsService } from './credentials.service.js';
@@ -42,6 +44,8 @@ import { UsedAssertions } from './used-assertions.js';
     CredentialsService,
     CredentialsRepository,
     CredentialLife,
+    CredentialTokensService,
+    CredentialTokensRepository,
     AgentKeysService,
     FederatedIdentitiesService,
     AssertionsRepository,
@@ -56,6 +60,12 @@ import { UsedAssertions } from './used-assertions.js';
     ClientSecretPostStrategy,
     ClientAssertionStrategy,
   ],
-  exports: [CredentialsService, ClientSecretBasicStrategy, ClientSecretPostStrategy, ClientAssertionStrategy],
+  exports: [
+    CredentialsService,
+    CredentialTokensService,
+    ClientSecretBasicStrategy,
+    ClientSecretPostStrategy,
+    ClientAssertionStrategy,
+  ],
 })
 export class CredentialsModule {}

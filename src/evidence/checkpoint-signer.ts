@@ -48,7 +48,12 @@ export class CheckpointSigner {
     return { keys: keys.filter(({ purpose }) => purpose === 'audit') };
   }
 
-  private async signStatement(payload: CheckpointPayload | CutPayload, typ: string): Promise<string> {
+  /**
+   * Signs any statement about a chain.
+   *
+   * @param typ its `typ`, of its own: no kind of statement passes for another (RFC 8725 §3.11)
+   */
+  async signStatement(payload: object, typ: string): Promise<string> {
     const key = await this.keys.auditSigner();
     return new CompactSign(Buffer.from(canonicalJson(payload), 'utf8'))
       .setProtectedHeader({ alg: key.algorithm, kid: key.kid, typ })

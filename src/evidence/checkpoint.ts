@@ -70,8 +70,11 @@ export function readCheckpoint(jws: string): CheckpointPayload {
   return payload;
 }
 
-/** The algorithm is the key's, never the statement's to choose (RFC 8725 §3.1). */
-async function openStatement(jws: string, typ: string, findKey: FindKey): Promise<unknown> {
+/**
+ * What an authentic statement of a kind says; null where it is none. The algorithm is the key's, never the statement's
+ * to choose (RFC 8725 §3.1).
+ */
+export async function openStatement(jws: string, typ: string, findKey: FindKey): Promise<unknown> {
   if (jws.length > MAX_STATEMENT_LENGTH) return null;
   try {
     const header = decodeProtectedHeader(jws);
@@ -120,14 +123,17 @@ function isCutPayload(value: unknown): value is CutPayload {
   );
 }
 
-function membersOf(value: unknown): Record<string, unknown> | null {
+/** The members of a JSON object; null where it is none. */
+export function membersOf(value: unknown): Record<string, unknown> | null {
   return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
 }
 
-function isSequence(value: unknown): boolean {
+/** Whether a value is the place of an event in its chain. */
+export function isSequence(value: unknown): boolean {
   return Number.isSafeInteger(value) && (value as number) >= 1;
 }
 
-function isHash(value: unknown): boolean {
+/** Whether a value is a SHA-256 as our formats write it. */
+export function isHash(value: unknown): boolean {
   return typeof value === 'string' && SHA256_HEX.test(value);
 }

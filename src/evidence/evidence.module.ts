@@ -13,6 +13,7 @@ import { ProofsController } from './proofs.controller.js';
 import { ProofsService } from './proofs.service.js';
 import { RetentionRepository } from './retention.repository.js';
 import { RetentionService } from './retention.service.js';
+import { RevocationReceiptsService } from './revocation-receipts.service.js';
 import { VerificationController } from './verification.controller.js';
 import { VerificationService } from './verification.service.js';
 
@@ -31,7 +32,8 @@ import { VerificationService } from './verification.service.js';
     ProofsService,
     RetentionRepository,
     RetentionService,
+    RevocationReceiptsService,
   ],
-  exports: [CheckpointsService, RetentionService, LostHistoryService],
+  exports: [CheckpointsService, RetentionService, LostHistoryService, RevocationReceiptsService],
 })
 export class EvidenceModule {}

@@ -1,13 +1,13 @@
 import { Injectable } from '@nestjs/common';
 import { Readable } from 'node:stream';
 import { AuditService } from '../audit/audit.service.js';
+import { WorkLimit } from '../platform/http/work-limit.js';
 import { canonicalJson } from '../platform/kernel/canonical-event.js';
 import { Problem } from '../platform/kernel/problem.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
 import { readCheckpoint } from './checkpoint.js';
 import { CheckpointsService } from './checkpoints.service.js';
 import { EvidenceRepository, type StoredCheckpoint } from './evidence.repository.js';
-import { WorkLimit } from './work-limit.js';
 
 /** Events, and checkpoints, in memory at one time for one export. */
 const BATCH = 200;

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { setImmediate as turn } from 'node:timers/promises';
 import { AuditService, type ChainHead } from '../audit/audit.service.js';
+import { WorkLimit } from '../platform/http/work-limit.js';
 import { Break, type ChainVerdict } from './chain-verdict.js';
 import { ChainWalk, type WalkStart } from './chain-walk.js';
 import { CheckpointChain } from './checkpoint-chain.js';
@@ -9,7 +10,6 @@ import type { CheckpointPayload } from './checkpoint.js';
 import { CheckpointsService } from './checkpoints.service.js';
 import { EvidenceRepository, type TreeState } from './evidence.repository.js';
 import { TreeDamaged, type HashTree } from './hash-tree.js';
-import { WorkLimit } from './work-limit.js';
 
 /** Events in memory at one time. */
 const BATCH = 500;

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
+import { endTokens } from '../platform/database/token-cut.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import type { Tier } from '../platform/kernel/tier.js';
 import { OrganizationEntity, type OrganizationStatus } from './organization.entity.js';
@@ -105,6 +106,11 @@ export class OrganizationsRepository {
       'UPDATE organizations SET generation = greatest(generation, $2) + 1 WHERE organization_id = $1',
       [organizationId, floor],
     );
+  }
+
+  /** Ends the tokens of an organization. */
+  endTokens(transaction: EntityManager, organizationId: string, issuedBefore: Date | null): Promise<void> {
+    return endTokens(transaction, { table: 'organizations', where: { organization_id: organizationId } }, issuedBefore);
   }
 
   /** The limits in force, or null where there is no such organization. */

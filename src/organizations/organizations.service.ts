@@ -192,6 +192,16 @@ export class OrganizationsService {
   }
 
   /**
+   * Ends the tokens that an organization's agents have been issued so far, in one write, for a room below, which holds
+   * the organization's lock and tells of it.
+   *
+   * @param issuedBefore only those issued before this instant; null: all
+   */
+  endTokens(transaction: EntityManager, organizationId: string, issuedBefore: Date | null): Promise<void> {
+    return this.repository.endTokens(transaction, organizationId, issuedBefore);
+  }
+
+  /**
    * The limits in force for an organization.
    *
    * @param reader the transaction, where they are to be enforced under the organization's lock

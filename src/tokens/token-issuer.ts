@@ -72,7 +72,7 @@ export class TokenIssuer implements OnApplicationShutdown {
     );
     const claims = this.claims(client, grant, now, expiresIn);
     const issuance: Issuance = {
-      event: this.audit.render(issuanceEvent(client, claims, origin), claims.jti),
+      event: this.audit.render(issuanceEvent(client, claims, origin), claims.jti, now),
       agentId: client.agentId,
       credentialId: client.credentialId,
       generation: client.generation,
@@ -116,8 +116,9 @@ export class TokenIssuer implements OnApplicationShutdown {
       sub: client.agentId,
       client_id: client.agentId,
       scope: grant.scopes.join(' '),
-      // The id of the event that tells of it, so that the log is searched by the index that it has.
-      jti: this.audit.newEventId(),
+      // The id of the event that tells of it, so that the log is searched by the index that it has. It begins with the
+      // instant of `iat`, so that what was issued before an instant can be revoked exactly.
+      jti: this.audit.newEventId(now),
       iat,
       exp: iat + expiresIn,
       iss: this.config.tokens.issuer,

@@ -118,6 +118,9 @@ describe('escalation', () => {
         ['POST', `${at}/suspend`, undefined],
         ['POST', `${at}/reactivate`, undefined],
         ['POST', `${at}/revoke-tokens`, undefined],
+        ['POST', '/revocations', { selector: { agentId: agent.agentId } }],
+        ['POST', '/revocations', { selector: { agentId: agent.agentId }, dryRun: true }],
+        ['POST', '/revocations', { selector: { credentialId: agent.credentialId } }],
         ['DELETE', at, undefined],
       ] as const) {
         expectRefused(await call(lacking, method, path, body), scope);

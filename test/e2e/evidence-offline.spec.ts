@@ -305,4 +305,41 @@ describe('evidence that verifies offline', () => {
     expect((await run(VERIFIER, good, '--jwks', good)).code).toBe(66);
     expect((await run(VERIFIER, good, '--jwks', `${service.url}/.well-known/jwks.json`)).code).toBe(0);
   });
+
+  it('verifies the receipt of a revocation, alone and in its answer, and finds what was altered', async () => {
+    const agent = await service.api.agent(token);
+    await service.api.token(agent);
+    const selector = { agentId: agent.agentId, issuedBefore: new Date(service.clock.nowMs()).toISOString() };
+    const { body: answer, text } = await service.api.call('POST', '/revocations', token, { selector });
+    const receipt = answer['receipt'] as string;
+    const proves = expect.stringMatching(
+      `issued before ${selector.issuedBefore} to agentId ${agent.agentId} are dead since ${answer['effectiveAt'] as string}`,
+    );
+    for (const content of [
+      text,
+      receipt,
+      `${receipt}\n`,
+      JSON.stringify({ receipt }),
+      JSON.stringify(answer, null, 2),
+    ]) {
+      expect(await verify(Buffer.from(content))).toMatchObject({ code: 0, verdict: { valid: true, proves } });
+    }
+    for (const [member, value] of [
+      ['tokens', 0],
+      ['effectiveAt', '2026-01-01T00:00:00.000Z'],
+      ['eventId', agent.agentId],
+    ] as const) {
+      const { code, verdict } = await verify(Buffer.from(JSON.stringify({ ...answer, [member]: value })));
+      expect([member, code, verdict]).toEqual([member, 1, { valid: false, reason: 'answer_altered' }]);
+    }
+    // Another payload under the signature, and statements of other kinds under the same key.
+    const [header, payload = '', signature] = receipt.split('.');
+    const claims = { ...claimsOf(receipt), tokens: 7 };
+    const forged = [header, Buffer.from(JSON.stringify(claims)).toString('base64url'), signature].join('.');
+    const checkpoint = (await get('/audit/checkpoint')).body['checkpoint'] as string;
+    for (const other of [forged, checkpoint, `${payload}.${payload}.${payload}`]) {
+      const { code, verdict } = await verify(Buffer.from(other));
+      expect([code, verdict]).toEqual([1, { valid: false, reason: 'receipt_not_authentic' }]);
+    }
+  });
 });

@@ -161,6 +161,7 @@ describe('another tenant', () => {
       agentId: agent.agentId,
       credentialId: agent.credentialId,
       'keys/credentialId': key['credentialId'] as string,
+      keyId: key['credentialId'] as string,
       'federated-identities/credentialId': identity['credentialId'] as string,
       partnerId,
       resourceId: resource['resourceId'] as string,
@@ -195,16 +196,22 @@ describe('another tenant', () => {
     };
   }
 
-  /** A value that a schema describes: its example where it has one, else the least that fits. */
-  function valueOf(schemaOrRef: Json, ids: Plant['ids'], at: string): unknown {
+  /**
+   * A value that a schema describes: its example where it has one, else the least that fits.
+   *
+   * @param pick which of several ways, where a schema has them
+   */
+  function valueOf(schemaOrRef: Json, ids: Plant['ids'], at: string, pick = 0): unknown {
     const schema = resolve(schemaOrRef, at);
+    const ways = schema['oneOf'] as Json[] | undefined;
+    if (ways !== undefined) return valueOf(ways[pick % ways.length] as Json, ids, `${at}/${pick}`);
     if ('example' in schema) return schema['example'];
     if ('default' in schema) return schema['default'];
     if (Array.isArray(schema['enum'])) return (schema['enum'] as unknown[])[0];
     const type = [schema['type']].flat()[0];
     switch (type) {
       case 'object':
-        return objectOf(schema, ids, at);
+        return objectOf(schema, ids, at, pick);
       case 'array':
         return [valueOf(schema['items'] as Json, ids, `${at}/0`)];
       case 'number':
@@ -222,7 +229,7 @@ describe('another tenant', () => {
   }
 
   /** An object with all members that the schema requires or gives an example of; members that are ids come from `ids`. */
-  function objectOf(schema: Json, ids: Plant['ids'], at: string): Json {
+  function objectOf(schema: Json, ids: Plant['ids'], at: string, pick = 0): Json {
     const required = (schema['required'] ?? []) as string[];
     const members = Object.entries((schema['properties'] ?? {}) as Record<string, Json>);
     return Object.fromEntries(
@@ -231,7 +238,7 @@ describe('another tenant', () => {
         const isId = name !== 'clientId' && name.endsWith('Id');
         if (isId && required.includes(name)) throw new Error(`${at}/${name}: plant such an object first`);
         const wanted = required.includes(name) || 'example' in resolve(member, at) || '$ref' in member;
-        return wanted ? [[name, valueOf(member, ids, `${at}/${name}`)]] : [];
+        return wanted ? [[name, valueOf(member, ids, `${at}/${name}`, pick)]] : [];
       }),
     );
   }
@@ -271,9 +278,17 @@ describe('another tenant', () => {
     const parameters = new URLSearchParams({ ...Object.fromEntries(given), ...query }).toString();
     return parameters === '' ? path : `${path}?${parameters}`;
   };
-  const bodyFor = (operation: Operation, ids: Plant['ids']): { body?: Json } => {
+  const bodyFor = (operation: Operation, ids: Plant['ids'], pick = 0): { body?: Json } => {
     const schema = takes(operation, JSON_TYPE);
-    return schema === undefined ? {} : { body: objectOf(resolve(schema, label(operation)), ids, label(operation)) };
+    if (schema === undefined) return {};
+    return { body: objectOf(resolve(schema, label(operation)), ids, label(operation), pick) };
+  };
+  /** In how many ways a body can be written. */
+  const waysOf = (operation: Operation): number => {
+    const schema = takes(operation, JSON_TYPE);
+    if (schema === undefined) return 1;
+    const members = Object.values((resolve(schema, label(operation))['properties'] ?? {}) as Record<string, Json>);
+    return Math.max(1, ...members.map(({ oneOf }) => (oneOf as Json[] | undefined)?.length ?? 1));
   };
   /** The names of the ids that a body has anywhere. */
   const idsIn = (value: unknown): string[] =>
@@ -305,11 +320,13 @@ describe('another tenant', () => {
         url: urlOf(operation, ours.ids, { [name]: theirs.ids[name] as string }),
         ...ownBody,
       }));
-    const byBody = [...new Set(idsIn(ownBody.body))].map((name) => ({
-      method,
-      url: urlOf(operation, ours.ids),
-      ...bodyFor(operation, { ...ours.ids, [name]: theirs.ids[name] as string }),
-    }));
+    const byBody = Array.from({ length: waysOf(operation) }, (_, pick) =>
+      [...new Set(idsIn(bodyFor(operation, ours.ids, pick).body))].map((name) => ({
+        method,
+        url: urlOf(operation, ours.ids),
+        ...bodyFor(operation, { ...ours.ids, [name]: theirs.ids[name] as string }, pick),
+      })),
+    ).flat();
     return [...byPath, ...byQuery, ...byBody];
   }
 

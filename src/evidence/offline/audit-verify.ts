@@ -6,11 +6,12 @@ import { linesOfFile } from './evidence-file.js';
 import { ExportVerifier } from './export-verifier.js';
 import { MAX_LINE_BYTES } from './lines.js';
 import { isProof, verifyProof } from './proof-verifier.js';
+import { revocationIn, verifyRevocation } from './revocation-verifier.js';
 
 /*
- * npm run audit:verify -- FILE --jwks FILE_OR_URL [--checkpoint FILE]: verifies an export, a receipt or a consistency
- * proof with nothing but the public keys: no server, no database. Prints the verdict as JSON. Exit codes: 0 it verifies,
- * 1 it does not, 64 wrong usage, 66 a file or URL cannot be read.
+ * npm run audit:verify -- FILE --jwks FILE_OR_URL [--checkpoint FILE]: verifies an export, a receipt, a consistency proof
+ * or the receipt of a revocation with nothing but the public keys: no server, no database. Prints the verdict as JSON.
+ * Exit codes: 0 it verifies, 1 it does not, 64 wrong usage, 66 a file or URL cannot be read.
  */
 const USAGE = 'Usage: npm run audit:verify -- FILE --jwks FILE_OR_URL [--checkpoint FILE]';
 const FETCH_TIMEOUT_MS = 10_000;
@@ -54,22 +55,33 @@ function readArguments(): { file: string; jwks: string; checkpoint: string | nul
 }
 
 async function verify(file: string, findKey: FindKey, kept: string | null): Promise<{ readonly valid: boolean }> {
-  const proof = await readProof(file);
+  const text = await readSmall(file);
+  const revocation = text === null ? null : revocationIn(text);
+  if (revocation !== null) return verifyRevocation(revocation, findKey);
+  const proof = text === null ? null : proofIn(text);
   if (proof !== null) return verifyProof(proof, findKey);
   return new ExportVerifier(findKey, kept).verify(await linesOfFile(file).catch(unreadable(file)));
 }
 
-/** The receipt or proof in a file, pretty-printed or not; null where the file is something else. */
-async function readProof(file: string): Promise<Record<string, unknown> | null> {
+/** What a file holds that is no longer than one line of an export may be; null where it is longer. */
+async function readSmall(file: string): Promise<string | null> {
   const handle = await open(file).catch(unreadable(file));
   try {
-    if ((await handle.stat()).size > SMALL_FILE_BYTES) return null;
-    const value = JSON.parse(await handle.readFile('utf8')) as unknown;
-    return isProof(value) ? value : null;
+    return (await handle.stat()).size > SMALL_FILE_BYTES ? null : await handle.readFile('utf8');
   } catch {
     return null;
   } finally {
     await handle.close();
+  }
+}
+
+/** The receipt or proof in a text, pretty-printed or not; null where it is something else. */
+function proofIn(text: string): Record<string, unknown> | null {
+  try {
+    const value = JSON.parse(text) as unknown;
+    return isProof(value) ? value : null;
+  } catch {
+    return null;
   }
 }
 

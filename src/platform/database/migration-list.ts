@@ -12,6 +12,8 @@ import { Federation1764000050000 } from './migrations/1764000050000-federation.j
 import { IssueTogether1764000070000 } from './migrations/1764000070000-issue-together.js';
 import { WebhookCheckpoints1764000110000 } from './migrations/1764000110000-webhook-checkpoints.js';
 import { KeyRotation1764000120000 } from './migrations/1764000120000-key-rotation.js';
+import { BulkRevocation1764000130000 } from './migrations/1764000130000-bulk-revocation.js';
+import { CredentialsById1764000130001 } from './migrations/1764000130001-credentials-by-id.js';
 
 /** Every migration, oldest first. A migration that has landed is never edited: the next one corrects it. */
 export const MIGRATIONS = [
@@ -29,4 +31,6 @@ export const MIGRATIONS = [
   IssueTogether1764000070000,
   WebhookCheckpoints1764000110000,
   KeyRotation1764000120000,
+  BulkRevocation1764000130000,
+  CredentialsById1764000130001,
 ];

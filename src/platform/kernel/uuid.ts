@@ -20,3 +20,13 @@ export function uuidv7(unixMs: number): string {
   const instant = unixMs.toString(16).padStart(12, '0');
   return `${instant.slice(0, 8)}-${instant.slice(8)}-7${randomUUID().slice(15)}`;
 }
+
+/** Milliseconds that a UUID of version 7 has room for. */
+const MAX_UUID_MS = 2 ** 48 - 1;
+
+/** The least UUID of version 7 (RFC 9562 §5.7) that is made at an instant; those made before are less. */
+export function firstUuidAt(instant: Date): string {
+  const ms = Math.min(Math.max(instant.getTime(), 0), MAX_UUID_MS);
+  const hex = ms.toString(16).padStart(12, '0');
+  return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
+}

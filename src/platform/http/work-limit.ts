@@ -1,4 +1,4 @@
-import { Problem, problems } from '../platform/kernel/problem.js';
+import { Problem, problems } from '../kernel/problem.js';
 
 const tooManyOfOne = new Problem('rate_limited', {
   detail: 'The organization has as many of these requests under way as it may.',
