@@ -15,6 +15,7 @@ import { DatabaseModule } from './platform/database/database.module.js';
 import { HttpModule } from './platform/http/http.module.js';
 import { loggingModule } from './platform/http/request-logging.js';
 import type { Clock } from './platform/kernel/clock.js';
+import { Sealer } from './platform/kernel/sealer.js';
 import { KernelModule } from './platform/kernel/kernel.module.js';
 import { QuotaModule } from './quota/quota.module.js';
 import { RecoveryModule } from './recovery/recovery.module.js';
@@ -30,6 +31,8 @@ export interface AppParts {
   readonly clock: Clock;
   /** 32 bytes; seals secrets at rest. */
   readonly masterKey: Buffer;
+  /** Opens what it sealed, while the master key is changed. */
+  readonly previousMasterKey?: Buffer | null;
   /** The URL of the database role that serves. */
   readonly servingUrl: string;
 }
@@ -37,11 +40,11 @@ export interface AppParts {
 /** Knows every module and binds the global guards. */
 @Module({})
 export class AppModule {
-  static forRoot({ config, clock, masterKey, servingUrl }: AppParts): DynamicModule {
+  static forRoot({ config, clock, masterKey, previousMasterKey = null, servingUrl }: AppParts): DynamicModule {
     return {
       module: AppModule,
       imports: [
-        KernelModule.forRoot(config, clock, masterKey),
+        KernelModule.forRoot(config, clock, new Sealer(masterKey, previousMasterKey)),
         loggingModule(config.logLevel),
         DatabaseModule.forRoot(servingUrl, config.database.poolSize),
         ScheduleModule.forRoot(),

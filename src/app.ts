@@ -6,6 +6,7 @@ import { AppModule, type AppParts } from './app.module.js';
 import { CredentialsService } from './credentials/credentials.service.js';
 import { KeyRotationService } from './keys/key-rotation.service.js';
 import { KeysService } from './keys/keys.service.js';
+import { Resealing } from './platform/database/resealing.js';
 import { poolOf } from './platform/database/statement-pool.js';
 import { configureHttp } from './platform/http/configure-http.js';
 import { fastifyOptions } from './platform/http/fastify-options.js';
@@ -41,10 +42,14 @@ export async function createApp(
   app
     .getHttpAdapter()
     .getInstance()
-    .addHook('onListen', async () => app.get(WebhookDispatcher).start());
+    .addHook('onListen', async () => {
+      app.get(WebhookDispatcher).start();
+      app.get(Resealing).start();
+    });
   await app.init();
   app.useLogger(app.get(Logger));
   await (keys === 'prepare' ? app.get(KeyRotationService).prepare() : app.get(KeysService).load());
   await app.get(CredentialsService).prepare();
+  await app.get(Resealing).requireKnown();
   return app;
 }

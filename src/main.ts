@@ -42,9 +42,15 @@ async function lead(config: Config): Promise<void> {
   let database: OpenDatabase | null = null;
   try {
     database = await openWatched(config);
-    const { servingUrl, masterKey } = database;
+    const { servingUrl, masterKey, previousMasterKey } = database;
     const size = config.http.workers;
-    const pool = new WorkerPool({ size, servingUrl, masterKey, announce: (line) => console.error(line) });
+    const pool = new WorkerPool({
+      size,
+      servingUrl,
+      masterKey,
+      previousMasterKey,
+      announce: (line) => console.error(line),
+    });
     const workers = await pool.start();
     say(`AgentIdP serves with ${size} workers: ${workers.join(', ')}.`);
     const signal = await askedToEnd;
@@ -60,8 +66,12 @@ async function lead(config: Config): Promise<void> {
 /** A worker: serves on the database that its primary process has opened. */
 async function work(config: Config): Promise<void> {
   try {
-    const { servingUrl, masterKey, first } = await begin();
-    const service = await Service.start(config, { servingUrl, masterKey: Buffer.from(masterKey, 'base64') }, first);
+    const { servingUrl, masterKey, previousMasterKey, first } = await begin();
+    const keys = {
+      masterKey: Buffer.from(masterKey, 'base64'),
+      previousMasterKey: previousMasterKey === null ? null : Buffer.from(previousMasterKey, 'base64'),
+    };
+    const service = await Service.start(config, { servingUrl, ...keys }, first);
     const metrics = service.app.get(Metrics);
     metrics.answerForAll(new MetricsExchange(() => metrics.own()));
     tellPrimary({ kind: 'ready' });

@@ -23,10 +23,10 @@ export class Service {
    */
   static async start(
     config: Config,
-    { servingUrl, masterKey }: Pick<OpenDatabase, 'servingUrl' | 'masterKey'>,
+    { servingUrl, masterKey, previousMasterKey }: Pick<OpenDatabase, 'servingUrl' | 'masterKey' | 'previousMasterKey'>,
     first: boolean,
   ): Promise<Service> {
-    const app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl });
+    const app = await createApp({ config, clock: new SystemClock(), masterKey, previousMasterKey, servingUrl });
     try {
       // In this order: the secret of an operator is printed once, so nothing may fail between its making and its
       // printing.

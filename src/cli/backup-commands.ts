@@ -153,7 +153,8 @@ async function load(
   { file, keepTokens }: RestoreArguments,
   target: { owningUrl: string; servingUrl: string; masterKey: Buffer },
 ): Promise<void> {
-  await restoreBackup(file, { ...target, announce }, async ({ takenAt }) => {
+  const { previousMasterKey } = config.keys;
+  await restoreBackup(file, { ...target, previousMasterKey, announce }, async ({ takenAt }) => {
     if (keepTokens) return;
     await withApp(config, target.servingUrl, target.masterKey, (app) => app.get(RecoveryService).restart(takenAt));
   });
@@ -172,7 +173,10 @@ async function withApp(
   masterKey: Buffer,
   work: (app: INestApplicationContext) => Promise<void>,
 ): Promise<void> {
-  const app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl }, 'load');
+  const app = await createApp(
+    { config, clock: new SystemClock(), masterKey, previousMasterKey: config.keys.previousMasterKey, servingUrl },
+    'load',
+  );
   try {
     await work(app);
   } finally {

@@ -5,6 +5,7 @@ import { KeyRotationService, NOBODY } from '../keys/key-rotation.service.js';
 import { KeysService } from '../keys/keys.service.js';
 import type { Config } from '../platform/config/config.js';
 import { openDatabase, type OpenDatabase } from '../platform/database/open-database.js';
+import { Resealing, whatIsLeft } from '../platform/database/resealing.js';
 import { SystemClock } from '../platform/kernel/clock.js';
 import { loadConfigOrExit, startFailure } from '../start-up.js';
 import { OperatorService } from '../operator/operator.service.js';
@@ -71,6 +72,14 @@ const COMMANDS: Readonly<Record<string, Command | OwnCommand>> = {
     run: withApp(async (app, kid) => {
       await app.get(KeyRotationService).revoke(NOBODY, kid);
       say(app.get(KeysService).signer().kid);
+    }),
+  },
+  'master-key:reseal': {
+    summary: 'Seal every secret anew under MASTER_KEY, and tell whether one is left under MASTER_KEY_PREVIOUS.',
+    run: withApp(async (app) => {
+      const count = await app.get(Resealing).resealAll();
+      const { previous } = await app.get(Resealing).count();
+      say(`${count} secrets were sealed anew. ${whatIsLeft(previous)}`);
     }),
   },
   backup: {
@@ -148,8 +157,8 @@ async function runCommand({ run }: Command): Promise<number> {
 
 /** Runs a command on the application's own services, without listening. */
 function withApp(work: (app: INestApplicationContext, argument: string) => Promise<void>): Command['run'] {
-  return async (config, { servingUrl, masterKey }, named) => {
-    const app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl }, 'load');
+  return async (config, { servingUrl, masterKey, previousMasterKey }, named) => {
+    const app = await createApp({ config, clock: new SystemClock(), masterKey, previousMasterKey, servingUrl }, 'load');
     try {
       await work(app, named);
     } finally {

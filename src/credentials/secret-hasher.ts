@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { Resealing } from '../platform/database/resealing.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { Sealer } from '../platform/kernel/sealer.js';
@@ -20,7 +21,16 @@ export class SecretHasher {
     private readonly unitOfWork: UnitOfWork,
     private readonly sealer: Sealer,
     private readonly clock: Clock,
-  ) {}
+    resealing: Resealing,
+  ) {
+    resealing.register({
+      table: 'sealed_secrets',
+      column: 'sealed',
+      key: 'name',
+      keyType: 'text',
+      purposeOf: (name) => name,
+    });
+  }
 
   /**
    * Loads the pepper, and makes it at the first start; replicas that start together agree on one.

@@ -6,6 +6,7 @@ import type { KeyPurpose, SigningKeyEntity } from './signing-key.entity.js';
 import {
   parseSigningKey,
   parseVerificationKey,
+  purposeOfKey,
   type PublicJwk,
   type SigningKey,
   type VerificationKey,
@@ -124,7 +125,7 @@ export class KeyRing {
   }
 
   private open(entity: SigningKeyEntity): SigningKey {
-    const pkcs8 = this.sealer.open(entity.sealedPrivateKey, `signing-key:${entity.kid}`);
+    const pkcs8 = this.sealer.open(entity.sealedPrivateKey, purposeOfKey(entity.kid));
     return parseSigningKey(entity.publicJwk as unknown as PublicJwk, pkcs8);
   }
 }

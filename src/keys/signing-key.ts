@@ -53,6 +53,11 @@ export function parseSigningKey(publicJwk: PublicJwk, pkcs8: Buffer): SigningKey
   };
 }
 
+/** What the private half of a key is sealed for. */
+export function purposeOfKey(kid: string): string {
+  return `signing-key:${kid}`;
+}
+
 /** The private half in PKCS #8, for sealing. */
 export function exportPrivateKey(key: SigningKey): Buffer {
   return key.privateKey.export({ format: 'der', type: 'pkcs8' });

@@ -71,7 +71,7 @@ function bearerToken(request: FastifyRequest): string | null {
   return header.replace(BEARER, '').trim();
 }
 
-function principalOf({ claims, tier }: ActiveToken): Principal {
+function principalOf({ claims, kid, tier }: ActiveToken): Principal {
   return {
     tier,
     agentId: claims.sub,
@@ -79,6 +79,6 @@ function principalOf({ claims, tier }: ActiveToken): Principal {
     scopes: new Set(scopesOf(claims)),
     credentialId: claims.cred,
     method: 'bearer',
-    token: { jti: claims.jti, scope: claims.scope, generations: generationsOf(claims.gen) ?? [0, 0, 0] },
+    token: { jti: claims.jti, kid, scope: claims.scope, generations: generationsOf(claims.gen) ?? [0, 0, 0] },
   };
 }

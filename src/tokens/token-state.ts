@@ -13,6 +13,8 @@ const LOOKUP_LIMITS = { maxQueue: 10_000, maxBatch: 256 };
 /** A token that is alive, and what its organization pays for. */
 export interface ActiveToken {
   readonly claims: AccessTokenClaims;
+  /** The key that signed it. */
+  readonly kid: string;
   readonly tier: Tier;
 }
 
@@ -58,7 +60,7 @@ export class TokenState implements OnApplicationShutdown {
 
   private async alive(token: VerifiedToken | null): Promise<ActiveToken | null> {
     const tier = token === null ? null : await this.lookup.read(token);
-    return token === null || tier === null ? null : { claims: token.claims, tier };
+    return token === null || tier === null ? null : { ...token, tier };
   }
 
   /**

@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { Resealing } from '../platform/database/resealing.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { Sealer } from '../platform/kernel/sealer.js';
 import { generateSigningKey, showSigningKey } from './signing-secret.js';
@@ -10,7 +11,11 @@ export class SigningKeys {
   constructor(
     private readonly sealer: Sealer,
     private readonly clock: Clock,
-  ) {}
+    resealing: Resealing,
+  ) {
+    const webhooks = { table: 'webhooks', key: 'webhook_id', keyType: 'uuid', purposeOf } as const;
+    resealing.register({ ...webhooks, column: 'sealed_secret' }, { ...webhooks, column: 'sealed_previous_secret' });
+  }
 
   /** A new key: as it is kept, and as its receiver is shown it. */
   make(webhookId: string): { sealed: Buffer; shown: string } {

@@ -26,7 +26,7 @@ async function serve(dist) {
   const { createApp } = await load('app.js');
   const { loadConfig } = await load('platform/config/load-config.js');
   const { SystemClock } = await load('platform/kernel/clock.js');
-  const { OperatorService } = await load('cli/operator.service.js');
+  const { OperatorService } = await load('operator/operator.service.js');
   await migrate(postgres.owningUrl, postgres.servingUrl);
   const config = loadConfig({ NODE_ENV: 'test', LOG_LEVEL: 'silent', PORT: '0', ISSUER: 'http://bench.test' });
   const { servingUrl } = postgres;

@@ -17,6 +17,7 @@ const VALUES: Readonly<Record<string, (config: Config) => unknown>> = {
   MIGRATION_DATABASE_URL: ({ database }) => database.migrationUrl,
   DATA_DIR: ({ database }) => `./${relative(process.cwd(), database.dataDirectory)}`,
   MASTER_KEY: ({ keys }) => keys.masterKey,
+  MASTER_KEY_PREVIOUS: ({ keys }) => keys.previousMasterKey,
   TOKEN_TTL_SECONDS: ({ tokens }) => tokens.ttlSeconds,
   SIGNING_ALG: ({ tokens }) => tokens.signingAlgorithm,
   ACCESS_TOKEN_TYP: ({ tokens }) => tokens.typ,

@@ -197,6 +197,18 @@ describe('our signing keys', () => {
     expect(issued).toHaveLength(1);
   });
 
+  it('end an act whose caller has a token of a key that is revoked while the act waits', async () => {
+    const [[active = ''], [next = '']] = [await kidsOf(one.database, 'active'), await kidsOf(one.database, 'next')];
+    const hold = await holdLedgers(one.database);
+    const asked = one.api.call('POST', '/agents', replicas.operator, { name: 'x' });
+    await lockWaiters(one.database, 'SELECT 1 FROM organization_ledgers WHERE');
+    await hold.query("UPDATE signing_keys SET phase = 'revoked', revoked_at = now() WHERE kid = $1", [active]);
+    await hold.query("UPDATE signing_keys SET phase = 'active' WHERE kid = $1", [next]);
+    await hold.release();
+    const { status, body } = await asked;
+    expect([status, body['code']]).toEqual([401, 'invalid_token']);
+  });
+
   it('are followed by a replica that looks for nothing by itself, at its next request', async () => {
     // Neither polls.
     for (const { app } of [one, other]) Object.assign(app.get(KeysService)['ring'], { isServing: false });

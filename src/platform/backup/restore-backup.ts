@@ -15,6 +15,8 @@ export interface RestoreTarget {
   readonly servingUrl: string;
   /** 32 bytes. */
   readonly masterKey: Buffer;
+  /** The one before, where the backup was made while it was changed. */
+  readonly previousMasterKey: Buffer | null;
   /** Told in lines for people what is being done. */
   readonly announce: (line: string) => void;
 }
@@ -124,7 +126,7 @@ async function removeUnfinished(client: pg.Client): Promise<void> {
 async function load(
   client: pg.Client,
   file: string,
-  { masterKey, announce }: RestoreTarget,
+  { masterKey, previousMasterKey, announce }: RestoreTarget,
   makeSchema: (header: BackupHeader) => Promise<void>,
 ): Promise<BackupHeader> {
   const header = await readBackup(
@@ -144,7 +146,7 @@ async function load(
       );
     },
   );
-  const sealer = new Sealer(masterKey);
+  const sealer = new Sealer(masterKey, previousMasterKey);
   const { rows: sealed } = await client.query<{ name: string; sealed: Buffer }>(
     'SELECT name, sealed FROM sealed_secrets',
   );

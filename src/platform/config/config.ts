@@ -61,6 +61,8 @@ export interface TokenConfig {
 /** The keys that seal secrets at rest; `null` where the embedded mode keeps one under the data directory. */
 export interface KeyConfig {
   readonly masterKey: Buffer | null;
+  /** Opens what it sealed, while the master key is changed. */
+  readonly previousMasterKey: Buffer | null;
 }
 
 /** The first operator's credentials, where the environment fixes them. */

@@ -30,7 +30,7 @@ describe('the configuration', () => {
         jwksMaxAgeSeconds: 300,
         rotationDays: 90,
       },
-      keys: { masterKey: null },
+      keys: { masterKey: null, previousMasterKey: null },
       bootstrap: null,
       logLevel: 'info',
       abuse: {
@@ -48,6 +48,7 @@ describe('the configuration', () => {
       'ISSUER',
       'DATABASE_URL',
       'MASTER_KEY',
+      'MASTER_KEY_PREVIOUS',
       'SIGNING_ALG',
       'TRUSTED_PROXIES',
       'LOG_LEVEL',
@@ -65,6 +66,7 @@ describe('the configuration', () => {
       MIGRATION_DATABASE_URL: 'postgresql://own:pw@db/idp',
       DATA_DIR: '/var/lib/idp',
       MASTER_KEY: KEY,
+      MASTER_KEY_PREVIOUS: Buffer.alloc(32, 8).toString('base64'),
       TOKEN_TTL_SECONDS: '900',
       ACCESS_TOKEN_TYP: 'at+jwt',
       SIGNING_ALG: 'EdDSA',
@@ -90,7 +92,7 @@ describe('the configuration', () => {
       bootstrap: { clientId: 'a1b2c3d4-e5f6-4890-abcd-ef1234567890', clientSecret: 'x'.repeat(32) },
       logLevel: 'warn',
     });
-    expect(config.keys.masterKey).toEqual(Buffer.alloc(32, 7));
+    expect(config.keys).toEqual({ masterKey: Buffer.alloc(32, 7), previousMasterKey: Buffer.alloc(32, 8) });
   });
 
   it('names the issuer by the port unless told', () => {
@@ -164,6 +166,7 @@ describe('the configuration', () => {
     ['MASTER_KEY', Buffer.alloc(33).toString('base64')],
     ['MASTER_KEY', `${KEY.slice(0, -2)}!!`],
     ['MASTER_KEY', 'a'.repeat(64)],
+    ['MASTER_KEY_PREVIOUS', Buffer.alloc(31).toString('base64')],
     ['AUTHENTICATION_FAILURES_PER_CLIENT', '0'],
     ['AUTHENTICATION_FAILURES_PER_ADDRESS', '-10000'],
     ['RATE_LIMIT_PRO', 'a lot'],

@@ -60,7 +60,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       jwksMaxAgeSeconds: read.integer('JWKS_MAX_AGE_SECONDS', 300, 1, 86_400),
       rotationDays: read.integer('SIGNING_KEY_ROTATION_DAYS', 90, 0, 3650),
     }),
-    Object.freeze({ masterKey: read.key('MASTER_KEY') }),
+    Object.freeze({ masterKey: read.key('MASTER_KEY'), previousMasterKey: read.key('MASTER_KEY_PREVIOUS') }),
     readBootstrap(read),
     read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     Object.freeze({

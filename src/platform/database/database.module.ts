@@ -2,6 +2,7 @@ import { Global, Logger, Module, type DynamicModule } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { Backlog } from './backlog.js';
 import { dataSourceOptions } from './data-source-options.js';
+import { Resealing } from './resealing.js';
 import { StatementPool } from './statement-pool.js';
 import { UnitOfWork } from './unit-of-work.js';
 
@@ -27,8 +28,8 @@ export class DatabaseModule {
           poolErrorHandler: (error: Error) => logger.warn(`a pooled connection broke: ${error.message}`),
         }),
       ],
-      providers: [UnitOfWork, StatementPool, Backlog],
-      exports: [UnitOfWork, StatementPool, Backlog],
+      providers: [UnitOfWork, StatementPool, Backlog, Resealing],
+      exports: [UnitOfWork, StatementPool, Backlog, Resealing],
     };
   }
 }

@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.js';
 import { startEmbeddedPostgres } from './embedded/embedded-postgres.js';
-import { readOrCreateMasterKey } from './embedded/master-key.js';
+import { readOrCreateMasterKey, readPreviousMasterKey } from './embedded/master-key.js';
 import { migrate } from './migrate.js';
 
 /** A database that is ready to serve: reachable, migrated, with the key that seals its secrets. */
@@ -9,6 +9,8 @@ export interface OpenDatabase {
   readonly servingUrl: string;
   /** 32 bytes. */
   readonly masterKey: Buffer;
+  /** The one before, while it is changed. */
+  readonly previousMasterKey: Buffer | null;
   /** Stops the embedded PostgreSQL; does nothing where the database is somebody else's. */
   stop(): Promise<void>;
   /** Calls `listener` once where the embedded PostgreSQL is lost for good. */
@@ -31,6 +33,7 @@ export async function openDatabase(config: Config, announce: (line: string) => v
   return {
     servingUrl: url,
     masterKey: config.keys.masterKey ?? (await developmentKey(dataDirectory, announce)),
+    previousMasterKey: await previousKey(config, dataDirectory),
     stop: () => Promise.resolve(),
     onLost: () => undefined,
   };
@@ -43,6 +46,7 @@ async function openEmbedded(config: Config, announce: (line: string) => void): P
     return {
       servingUrl: postgres.servingUrl,
       masterKey: config.keys.masterKey ?? (await readOrCreateMasterKey(postgres.dataDirectory)),
+      previousMasterKey: await previousKey(config, postgres.dataDirectory),
       stop: () => postgres.stop(),
       onLost: (listener) => postgres.onExit(listener),
     };
@@ -56,4 +60,10 @@ async function openEmbedded(config: Config, announce: (line: string) => void): P
 async function developmentKey(dataDirectory: string, announce: (line: string) => void): Promise<Buffer> {
   announce(`MASTER_KEY is not set: using the one in ${dataDirectory}. Every replica needs the same.`);
   return readOrCreateMasterKey(dataDirectory);
+}
+
+/** A previous key in a file goes with a present one in a file. */
+async function previousKey({ keys }: Config, dataDirectory: string): Promise<Buffer | null> {
+  if (keys.previousMasterKey !== null || keys.masterKey !== null) return keys.previousMasterKey;
+  return readPreviousMasterKey(dataDirectory);
 }

@@ -22,7 +22,8 @@ const TABLE_GRANTS: Readonly<Record<string, string>> = {
   authentication_failures: 'SELECT, INSERT, DELETE',
   signing_keys: 'SELECT, INSERT, UPDATE',
   signing_key_set: 'SELECT, UPDATE',
-  sealed_secrets: 'SELECT, INSERT',
+  // A change of the master key seals them anew.
+  sealed_secrets: 'SELECT, INSERT, UPDATE (sealed)',
   audit_events: 'SELECT, INSERT',
   webhooks: 'SELECT, INSERT, UPDATE, DELETE',
   webhook_lanes: 'SELECT, INSERT, UPDATE, DELETE',

@@ -7,13 +7,13 @@ import { Sealer } from './sealer.js';
 @Global()
 @Module({})
 export class KernelModule {
-  static forRoot(config: Config, clock: Clock, masterKey: Buffer): DynamicModule {
+  static forRoot(config: Config, clock: Clock, sealer: Sealer): DynamicModule {
     return {
       module: KernelModule,
       providers: [
         { provide: Config, useValue: config },
         { provide: Clock, useValue: clock },
-        { provide: Sealer, useValue: new Sealer(masterKey) },
+        { provide: Sealer, useValue: sealer },
       ],
       exports: [Config, Clock, Sealer],
     };

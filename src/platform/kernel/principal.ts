@@ -7,6 +7,8 @@ export type AuthenticationMethod = 'bearer' | 'client_authentication';
 /** What tells whether a principal's token is still alive. */
 export interface PrincipalToken {
   readonly jti: string;
+  /** The key that signed it. */
+  readonly kid: string;
   /** Its scopes, separated by single spaces. */
   readonly scope: string;
   /** The generations of organization, agent and credential that it was issued under. */

@@ -8,6 +8,8 @@ export type ToWorker =
       readonly servingUrl: string;
       /** 32 bytes in base64. By message, because others can read the environment of a process. */
       readonly masterKey: string;
+      /** The one before, while it is changed. */
+      readonly previousMasterKey: string | null;
       /** Whether this worker makes the first operator and greets. */
       readonly first: boolean;
     }

@@ -15,6 +15,7 @@ export interface WorkerPoolOptions {
   readonly size: number;
   readonly servingUrl: string;
   readonly masterKey: Buffer;
+  readonly previousMasterKey: Buffer | null;
   /** Told what happens, in lines for people. */
   readonly announce: (line: string) => void;
 }
@@ -79,12 +80,16 @@ export class WorkerPool {
   /** Begins a worker; resolves when it is ready, or has ended and another is on its way. */
   private begin(first: boolean): Promise<void> {
     const worker = cluster.fork();
-    const { servingUrl, masterKey } = this.options;
+    const { servingUrl, masterKey, previousMasterKey } = this.options;
+    const keys = {
+      masterKey: masterKey.toString('base64'),
+      previousMasterKey: previousMasterKey?.toString('base64') ?? null,
+    };
     const bornAt = performance.now();
     return new Promise((resolve, reject) => {
       worker.on('message', ({ kind }: ToPrimary) => {
         if (kind === 'born') {
-          this.tell(worker, { kind: 'begin', servingUrl, masterKey: masterKey.toString('base64'), first });
+          this.tell(worker, { kind: 'begin', servingUrl, ...keys, first });
         }
         if (kind !== 'ready') return;
         this.ready.add(worker);

@@ -57,6 +57,17 @@ export async function adoptMasterKey(file: string, dataDirectory: string): Promi
 }
 
 /**
+ * The master key before the present one, of an installation that keeps its key under the data directory: what was moved
+ * to `<dataDirectory>/master.key.previous`, so that a new one is made.
+ *
+ * @returns null where there is none
+ * @throws Error where the file holds anything else than a key
+ */
+export function readPreviousMasterKey(dataDirectory: string): Promise<Buffer | null> {
+  return readKey(path.resolve(dataDirectory, 'master.key.previous'));
+}
+
+/**
  * Reads the key in `file`; `null`: there is no such file.
  *
  * @throws Error where it is not 32 bytes of base64
