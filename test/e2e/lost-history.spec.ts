@@ -40,6 +40,8 @@ describe('after an older backup was restored', () => {
     const organizationId = String(made.body['organizationId']);
     const agent = (name: string) => api.agent(token, { organizationId, name, scopes: ['agents:read', 'tokens:read'] });
     const [works, suspended, stolen] = [await agent('works'), await agent('leaves'), await agent('is stolen')];
+    // Nothing happens to this one but to its organization.
+    const steady = await agent('stays as it is');
     const early = await api.token(works);
     older = String(
       (await api.call('GET', `/audit/checkpoint?organizationId=${organizationId}`, token)).body['checkpoint'],
@@ -57,7 +59,7 @@ describe('after an older backup was restored', () => {
     const narrowed = await api.token(works);
     for (const act of ['suspend', 'reactivate'])
       await api.call('POST', `/organizations/${organizationId}/${act}`, token);
-    const next = await api.token(works);
+    const next = await api.token(steady);
     const checkpoint = String(
       (await api.call('GET', `/audit/checkpoint?organizationId=${organizationId}`, token)).body['checkpoint'],
     );
