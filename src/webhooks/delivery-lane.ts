@@ -4,7 +4,6 @@ import { slotOfDelivery } from './delivery-id.js';
 import type { Destination, Destinations } from './destinations.js';
 import type { ChainMessage, LaneFeed, LanePlace } from './lane-feed.js';
 import type { DueDelivery, LanesRepository, LeasedLane, MessageRecord } from './lanes.repository.js';
-import { renderPayload } from './payload.js';
 import { FAILING_LIMIT_MS, nextAttemptMs } from './retry-schedule.js';
 import type { AttemptResult, WebhookCaller } from './webhook-caller.js';
 import type { WebhooksService } from './webhooks.service.js';
@@ -113,7 +112,7 @@ export class DeliveryLane {
       if (this.isOver()) return false;
       const destination = await this.destination();
       if (destination === null) return false;
-      const body = renderPayload(message.type, message.timestamp, message.data);
+      const body = message.body();
       const result = await this.attempt(destination, message.messageId, body);
       if (result === null) return false;
       this.note(message, body, result);

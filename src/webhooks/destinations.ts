@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { LRUCache } from 'lru-cache';
+import type { KeyObject } from 'node:crypto';
 import { Clock } from '../platform/kernel/clock.js';
 import { LanesRepository, type LeasedLane } from './lanes.repository.js';
 import { SigningKeys } from './signing-keys.js';
@@ -15,7 +16,7 @@ export interface Destination {
   readonly url: string;
   readonly events: readonly string[];
   /** The present key first. */
-  readonly keys: readonly Buffer[];
+  readonly keys: readonly KeyObject[];
   /** When the key before the present one ceases to sign; null where there is none. */
   readonly overlapEndsAt: Date | null;
 }

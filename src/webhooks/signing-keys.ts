@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { createSecretKey, type KeyObject } from 'node:crypto';
 import { Resealing } from '../platform/database/resealing.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { Sealer } from '../platform/kernel/sealer.js';
@@ -28,12 +29,12 @@ export class SigningKeys {
    *
    * @throws SealBroken
    */
-  open(webhook: WebhookEntity): Buffer[] {
+  open(webhook: WebhookEntity): KeyObject[] {
     const { sealedSecret, sealedPreviousSecret, previousSecretExpiresAt } = webhook;
     const sealed = [sealedSecret];
     const overlaps = previousSecretExpiresAt !== null && previousSecretExpiresAt > this.clock.now();
     if (sealedPreviousSecret !== null && overlaps) sealed.push(sealedPreviousSecret);
-    return sealed.map((one) => this.sealer.open(one, purposeOf(webhook.webhookId)));
+    return sealed.map((one) => createSecretKey(this.sealer.open(one, purposeOf(webhook.webhookId))));
   }
 }
 

@@ -1,4 +1,4 @@
-import { createHmac, randomBytes } from 'node:crypto';
+import { createHmac, randomBytes, type KeyObject } from 'node:crypto';
 
 const MARK = 'whsec_';
 const SECRET_BYTES = 32;
@@ -22,7 +22,7 @@ export function showSigningKey(key: Buffer): string {
  * @param body the very bytes that are sent
  */
 export function signedHeaders(
-  keys: readonly Buffer[],
+  keys: readonly KeyObject[],
   messageId: string,
   epochSeconds: number,
   body: string,

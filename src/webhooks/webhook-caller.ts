@@ -1,4 +1,5 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import type { KeyObject } from 'node:crypto';
 import { Config } from '../platform/config/config.js';
 import { Metrics } from '../platform/http/metrics.js';
 import { Clock } from '../platform/kernel/clock.js';
@@ -19,7 +20,7 @@ const KEPT_ANSWER_BYTES = 1024;
 export interface Message {
   readonly url: string;
   /** The present key first. */
-  readonly keys: readonly Buffer[];
+  readonly keys: readonly KeyObject[];
   readonly messageId: string;
   readonly body: string;
 }

@@ -17,6 +17,10 @@ const SUBSCRIPTIONS = 5;
 const CONNECTIONS = 32;
 const ROUNDS = 5;
 const MEASURE_MS = 6000;
+/** How long each answer takes while the events of a round are made, so that they wait for the window. */
+const HOLD_MS = 1000;
+/** A folder that no PostgreSQL runs on. */
+const NOWHERE = '\0';
 
 if (process.argv[2] === 'receiver') receive();
 else if (process.argv[2] === 'load') generateLoad();
@@ -26,6 +30,7 @@ else await main();
 function receive() {
   const seen = new Map();
   let repeated = 0;
+  let held = false;
   const server = createServer((message, response) => {
     message.resume();
     message.on('end', () => {
@@ -33,11 +38,14 @@ function receive() {
       seen.set(message.url, ids);
       if (ids.has(message.headers['webhook-id'])) repeated += 1;
       ids.add(message.headers['webhook-id']);
-      response.writeHead(204).end();
+      const accept = () => response.writeHead(204).end();
+      if (held) setTimeout(accept, HOLD_MS);
+      else accept();
     });
   });
   server.listen(0, '127.0.0.1', () => process.send({ port: server.address().port }));
-  process.on('message', () => {
+  process.on('message', (told) => {
+    if (told !== 'tell') held = told === 'hold';
     process.send({ count: [...seen.values()].reduce((sum, ids) => sum + ids.size, 0), repeated });
   });
 }
@@ -47,16 +55,23 @@ function generateLoad() {
   const [, , , url, body] = process.argv;
   const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
   let count = 0;
+  const paused = [];
+  let isPaused = false;
+  const next = () => (isPaused ? paused.push(one) : setImmediate(one));
   const one = () =>
-    post(url, body, agent).then(
-      (status) => {
-        if (status === 200) count += 1;
-        setImmediate(one);
-      },
-      () => setImmediate(one),
-    );
+    post(url, body, agent).then((status) => {
+      if (status === 200) count += 1;
+      next();
+    }, next);
   for (let connection = 0; connection < CONNECTIONS; connection += 1) void one();
-  process.on('message', () => process.send({ count }));
+  process.on('message', (told) => {
+    if (told === 'pause') isPaused = true;
+    if (told === 'resume') {
+      isPaused = false;
+      for (const resumed of paused.splice(0)) void resumed();
+    }
+    process.send({ count });
+  });
   process.send({});
 }
 
@@ -128,20 +143,33 @@ async function main() {
     const { agentId } = await created.json();
     const rounds = [];
     // With and without deliveries in turn, so that whatever else the machine does falls on both.
+    const cpu = () => cpuSeconds(data, [service.pid, load.pid, receiver.pid]);
+    const receiverCpu = () => cpuSeconds(NOWHERE, [receiver.pid]);
     for (let round = 1; round <= ROUNDS; round += 1) {
-      const cpuFirst = cpuSeconds(data, [service.pid, load.pid, receiver.pid]);
+      const cpuFirst = cpu();
       const quiet = await rate(load, MEASURE_MS);
-      const quietCpu = cpuSeconds(data, [service.pid, load.pid, receiver.pid]) - cpuFirst;
+      const quietCpu = cpu() - cpuFirst;
+      await ask(load, 'pause');
+      await ask(receiver, 'hold');
       await makeEvents(base, token, agentId, EVENTS / ROUNDS);
-      const cpuThen = cpuSeconds(data, [service.pid, load.pid, receiver.pid]);
+      await ask(load, 'resume');
+      await delay(1000);
+      await ask(receiver, 'go');
+      await delay(500);
+      const [cpuThen, receiverThen] = [cpu(), receiverCpu()];
       const { count: had } = await ask(receiver);
       const started = performance.now();
       const busy = await rate(load, MEASURE_MS);
       const { count: then } = await ask(receiver);
       const seconds = (performance.now() - started) / 1000;
-      const busyCpu = cpuSeconds(data, [service.pid, load.pid, receiver.pid]) - cpuThen;
+      const busyCpu = cpu() - cpuThen;
+      const receivedCpu = receiverCpu() - receiverThen;
+      await ask(load, 'pause');
       while ((await ask(receiver)).count < (round * EVENTS * SUBSCRIPTIONS) / ROUNDS) await delay(100);
-      rounds.push({ quiet, busy, meanwhile: (then - had) / seconds, quietCpu, busyCpu, seconds });
+      await ask(load, 'resume');
+      await delay(500);
+      rounds.push({ quiet, busy, meanwhile: (then - had) / seconds, quietCpu, busyCpu, receivedCpu, seconds });
+      console.error(`${Math.round(performance.now() / 1000)} s: ${inShort(rounds[round - 1])}`);
     }
     const of = (name) => mean(rounds.map((one) => one[name]));
     const { count, repeated } = await ask(receiver);
@@ -161,8 +189,9 @@ async function main() {
       // Service, PostgreSQL, receiver and load generator together: independent of what else the machine does.
       cpuMillisecondsAToken: round(cpuMsAToken * 100) / 100,
       cpuMillisecondsADelivery: round(cpuMsADelivery * 100) / 100,
+      ofWhichTheReceiver: round((of('receivedCpu') * 1e5) / (of('meanwhile') * of('seconds'))) / 100,
       shareOfTwoCoresAt500DeliveriesASecondInPercent: round((500 * cpuMsADelivery * 100) / 2000),
-      rounds: rounds.map(({ quiet, busy, meanwhile }) => [quiet, busy, meanwhile].map(Math.round).join(' / ')),
+      rounds: rounds.map(inShort),
     };
     console.log(JSON.stringify(report, null, 2));
     service.kill('SIGTERM');
@@ -171,6 +200,11 @@ async function main() {
     for (const child of children) child.kill('SIGKILL');
     rmSync(data, { recursive: true, force: true });
   }
+}
+
+/** Tokens a second without and with deliveries, and deliveries a second. */
+function inShort({ quiet, busy, meanwhile }) {
+  return [quiet, busy, meanwhile].map(Math.round).join(' / ');
 }
 
 /** Acts on an agent that nobody uses: each is one event. */
@@ -202,8 +236,8 @@ async function rate(load, milliseconds) {
   return (last - first) / ((performance.now() - started) / 1000);
 }
 
-function ask(child) {
-  child.send('tell');
+function ask(child, what = 'tell') {
+  child.send(what);
   return answer(child);
 }
 

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Webhook } from 'standardwebhooks';
+import { AUDIT_ACTIONS } from '../../src/platform/kernel/audit-event.js';
 import { DeliveryRetention } from '../../src/webhooks/delivery-retention.js';
 import { Receiver } from '../support/receiver.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
@@ -121,6 +122,25 @@ describe('delivery of webhooks', () => {
     await Promise.all([all.close(), family.close(), outright.close()]);
   });
 
+  it('can deliver every act that the audit log knows, by its name, its family and all', async () => {
+    const matching = async (pattern: string): Promise<string[]> => {
+      const rows = await service.database.query<{ action: string }>(
+        'SELECT action FROM unnest($1::text[]) AS action WHERE audit_action_matches(action, ARRAY[$2])',
+        [[...AUDIT_ACTIONS], pattern],
+      );
+      return rows.map(({ action }) => action);
+    };
+    const { webhookId } = await subscribe([...AUDIT_ACTIONS]);
+    expect((await service.api.call('GET', `/webhooks/${webhookId}`, token)).body['events']).toEqual(AUDIT_ACTIONS);
+    const byPattern = AUDIT_ACTIONS.filter((action) => action !== 'token.issued');
+    expect(await matching('*')).toEqual(byPattern);
+    for (const action of AUDIT_ACTIONS) {
+      expect(await matching(action)).toEqual([action]);
+      const family = `${action.split('.')[0]}.`;
+      expect(await matching(`${family}*`)).toEqual(byPattern.filter((each) => each.startsWith(family)));
+    }
+  });
+
   it('sends nothing of an act that was rolled back', async () => {
     await subscribe(['agent.*']);
     await service.database.query(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -140,6 +160,33 @@ describe('delivery of webhooks', () => {
     await until('all arrive', () => receiver.received.length >= 20);
     expect(receiver.received.map(({ body }) => (body.data['target'] as { id: string }).id)).toEqual(ids);
     expect(new Set(receiver.received.map(({ id }) => id)).size).toBe(20);
+  });
+
+  it('has one event and two retries at a time under way at one receiver', async () => {
+    const { webhookId } = await subscribe(['agent.created']);
+    receiver.answering = (_message, response) => response.writeHead(500).end();
+    await newAgents(8);
+    await until('all have failed', async () => (await attempts(webhookId)) === 8);
+    let underWay = 0;
+    let most = 0;
+    const held: (() => void)[] = [];
+    receiver.answering = (_message, response) => {
+      underWay += 1;
+      most = Math.max(most, underWay);
+      held.push(() => {
+        underWay -= 1;
+        response.writeHead(204).end();
+      });
+    };
+    service.clock.advance(6);
+    token = await service.api.token(service.operator);
+    await newAgents(4);
+    await until('it has as much as it ever gets', () => underWay === 3);
+    await until('the rest arrives as room is made', () => {
+      held.shift()?.();
+      return receiver.once.length === 12 && receiver.received.length === 20 && held.length === 0;
+    });
+    expect(most).toBe(3);
   });
 
   it('goes on after an event that fails, and tries it again about 5 s, 5 min, … later until it is given up', async () => {

@@ -1,5 +1,8 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { Certificate } from './certificates.js';
 
 /** A message as it arrived. */
 export interface Received {
@@ -8,6 +11,8 @@ export interface Received {
   readonly text: string;
   readonly body: { readonly type: string; readonly timestamp: string; readonly data: Record<string, unknown> };
   readonly atMs: number;
+  /** The host that the TLS handshake named (RFC 6066 §3); null without TLS, false where it named none. */
+  readonly serverName: string | false | null;
 }
 
 /** Answers a message; does nothing to let it hang. */
@@ -15,17 +20,18 @@ export type Answering = (message: Received, response: ServerResponse, count: num
 
 const accept: Answering = (_message, response) => response.writeHead(204).end();
 
-/** A real HTTP receiver of webhooks. */
+/** A real receiver of webhooks, over HTTP, or HTTPS where it is given a certificate. */
 export class Receiver {
   readonly received: Received[] = [];
   answering: Answering = accept;
-  private server: Server | null = null;
+  private server: ReturnType<typeof createServer> | ReturnType<typeof createSecureServer> | null = null;
+  private listensOn = 0;
 
-  private constructor(private listensOn: number) {}
+  private constructor(private readonly certificate: Certificate | null) {}
 
   /** Starts a receiver on a free port. */
-  static async start(answering: Answering = accept): Promise<Receiver> {
-    const receiver = new Receiver(0);
+  static async start(answering: Answering = accept, certificate: Certificate | null = null): Promise<Receiver> {
+    const receiver = new Receiver(certificate);
     receiver.answering = answering;
     await receiver.listen();
     return receiver;
@@ -33,7 +39,12 @@ export class Receiver {
 
   /** Where it receives. */
   get url(): string {
-    return `http://127.0.0.1:${this.listensOn}/hooks`;
+    return this.urlAt('127.0.0.1');
+  }
+
+  /** Where it receives, under another name of this machine. */
+  urlAt(host: string): string {
+    return `${this.certificate === null ? 'http' : 'https'}://${host}:${this.listensOn}/hooks`;
   }
 
   /** The events in the order in which they arrived first: repetitions of a `webhook-id` are left out. */
@@ -44,7 +55,9 @@ export class Receiver {
 
   /** Listens (again), on the same port as before. */
   async listen(): Promise<void> {
-    const server = createServer((request, response) => void this.take(request, response));
+    const listener: RequestListener = (request, response) => void this.take(request, response);
+    const { certificate } = this;
+    const server = certificate === null ? createServer(listener) : createSecureServer({ ...certificate }, listener);
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(this.listensOn, '127.0.0.1', resolve);
@@ -69,7 +82,8 @@ export class Receiver {
     const text = Buffer.concat(chunks).toString('utf8');
     const headers = request.headers as Record<string, string>;
     const body = JSON.parse(text) as Received['body'];
-    const message = { id: headers['webhook-id'] ?? '', headers, text, body, atMs: Date.now() };
+    const serverName = this.certificate === null ? null : ((request.socket as TLSSocket).servername ?? false);
+    const message = { id: headers['webhook-id'] ?? '', headers, text, body, atMs: Date.now(), serverName };
     this.received.push(message);
     this.answering(message, response, this.received.filter(({ id }) => id === message.id).length);
   }

@@ -1,14 +1,24 @@
-import { Agent as HttpAgent, request as httpRequest, type ClientRequest, type IncomingHttpHeaders } from 'node:http';
+import { LRUCache } from 'lru-cache';
+import {
+  Agent as HttpAgent,
+  request as httpRequest,
+  type ClientRequest,
+  type IncomingHttpHeaders,
+  type RequestOptions,
+} from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
+import { urlToHttpOptions } from 'node:url';
 import { AddressPolicy } from './address-policy.js';
 import { dnsResolver, isLocalName, type ResolveName } from './name-resolver.js';
 import { OutboundError, outboundErrorOf } from './outbound-error.js';
 
 /** How long an idle connection is kept, in milliseconds. */
 const IDLE_MS = 15_000;
-/** Idle connections that are kept a host, and in all. */
-const MAX_IDLE_A_HOST = 4;
+/** Idle connections that are kept a host: as many as one organization's webhooks may use at once. */
+const MAX_IDLE_A_HOST = 32;
+/** URLs that are remembered as `node:http` takes them. */
+const MAX_TARGETS = 1000;
 
 /** What a guarded client may reach. */
 export interface GuardOptions {
@@ -62,6 +72,8 @@ export class GuardedClient {
   private readonly resolve: ResolveName;
   private readonly http: HttpAgent;
   private readonly https: HttpsAgent;
+  /** What is pure about a URL. Addresses behind names are never remembered. */
+  private readonly targets = new LRUCache<string, Target>({ max: MAX_TARGETS });
 
   constructor({ allowedNetworks, plainHttp, resolve = dnsResolver() }: GuardOptions) {
     this.policy = new AddressPolicy(allowedNetworks);
@@ -95,13 +107,13 @@ export class GuardedClient {
    * @throws OutboundError
    */
   async call(request: OutboundRequest): Promise<OutboundAnswer> {
-    const url = URL.canParse(request.url) ? new URL(request.url) : null;
-    if (url === null || this.fault(request.url) !== null) throw new OutboundError('address_refused');
+    const target = this.target(request.url);
+    if (target === null) throw new OutboundError('address_refused');
     try {
-      return await this.once(url, request);
+      return await this.once(target, request);
     } catch (error) {
       // The other side may close a kept connection at the instant we use it: that is no failure of the call.
-      if (error instanceof StaleConnection) return this.once(url, request);
+      if (error instanceof StaleConnection) return this.once(target, request);
       throw error;
     }
   }
@@ -132,11 +144,25 @@ export class GuardedClient {
     this.https.destroy();
   }
 
-  private once(url: URL, { method, headers, body, timeoutMs, maxBytes, signal }: OutboundRequest) {
+  /** A URL that may be called, as far as it can be told without asking the DNS; else null. */
+  private target(text: string): Target | null {
+    const known = this.targets.get(text);
+    if (known !== undefined) return known;
+    if (this.fault(text) !== null) return null;
+    const url = new URL(text);
+    const target = { options: urlToHttpOptions(url), isPlain: url.protocol === 'http:' };
+    this.targets.set(text, target);
+    return target;
+  }
+
+  private once(
+    { options: target, isPlain }: Target,
+    { method, headers, body, timeoutMs, maxBytes, signal }: OutboundRequest,
+  ) {
     return new Promise<OutboundAnswer>((resolve, reject) => {
-      const isPlain = url.protocol === 'http:';
-      const options = { method, headers: { ...headers, ...lengthOf(body) }, agent: isPlain ? this.http : this.https };
-      const request = isPlain ? httpRequest(url, options) : httpsRequest(url, options);
+      const sent = { ...headers, ...lengthOf(body) };
+      const options = { ...target, method, headers: sent, agent: isPlain ? this.http : this.https };
+      const request = isPlain ? httpRequest(options) : httpsRequest(options);
       const abort = () => request.destroy(new OutboundError('aborted'));
       const timer = setTimeout(() => request.destroy(new OutboundError('timeout')), timeoutMs);
       const settle = () => {
@@ -202,6 +228,12 @@ export class GuardedClient {
     if (addresses.length === 0 || !addresses.every(permits)) throw new OutboundError('address_refused');
     return addresses.map((address) => ({ address, family: isIP(address) }));
   }
+}
+
+/** Where a call goes, as `node:http` takes it. */
+interface Target {
+  readonly options: RequestOptions;
+  readonly isPlain: boolean;
 }
 
 /** A kept connection was closed before anything was answered. */
