@@ -149,7 +149,7 @@ async function runCommand({ run }: Command): Promise<number> {
 /** Runs a command on the application's own services, without listening. */
 function withApp(work: (app: INestApplicationContext, argument: string) => Promise<void>): Command['run'] {
   return async (config, { servingUrl, masterKey }, named) => {
-    const app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl }, 'load');
+    const app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl }, 'command');
     try {
       await work(app, named);
     } finally {

@@ -5,6 +5,7 @@ import { CheckpointFollower } from './checkpoint-follower.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
 import { CheckpointsController } from './checkpoints.controller.js';
 import { CheckpointsService } from './checkpoints.service.js';
+import { DueChains } from './due-chains.js';
 import { EvidenceRepository } from './evidence.repository.js';
 import { ExportController } from './export.controller.js';
 import { ExportService } from './export.service.js';
@@ -24,6 +25,7 @@ import { VerificationService } from './verification.service.js';
     EvidenceRepository,
     CheckpointSigner,
     CheckpointsService,
+    DueChains,
     CheckpointFollower,
     VerificationService,
     LostHistoryService,

@@ -33,6 +33,12 @@ export interface DueOrganization {
   readonly checkpointSequence: number;
 }
 
+/** An organization, and how far its chain has come. */
+export interface WaitingOrganization extends DueOrganization {
+  /** Its newest event. */
+  readonly sequence: number;
+}
+
 interface TreeRow {
   size: string;
   chain_hash: Buffer | null;
@@ -152,6 +158,16 @@ export class EvidenceRepository {
     );
   }
 
+  /** How many checkpoints were issued after `since`; counts no further than `most`. */
+  async countCheckpoints(reader: EntityManager, organizationId: string, since: Date, most: number): Promise<number> {
+    const rows = await reader.query<{ count: string }[]>(
+      `SELECT count(*) FROM (
+          SELECT 1 FROM audit_checkpoints WHERE organization_id = $1 AND issued_at > $2 LIMIT $3) made`,
+      [organizationId, since, most],
+    );
+    return Number(rows[0]?.count ?? 0);
+  }
+
   /** The checkpoint over exactly `sequence` events, or null. */
   async checkpoint(
     organizationId: string,
@@ -223,6 +239,24 @@ export class EvidenceRepository {
       [after, limit - 1],
     );
     return rows[0]?.organization_id ?? null;
+  }
+
+  /** How far given chains have come, and their newest checkpoints. */
+  async waiting(organizationIds: readonly string[]): Promise<WaitingOrganization[]> {
+    const rows = await this.unitOfWork.reader.query<
+      { organization_id: string; sequence: string; checkpoint_sequence: string }[]
+    >(
+      `SELECT l.organization_id, l.sequence, coalesce(t.checkpoint_sequence, 0) AS checkpoint_sequence
+        FROM organization_ledgers l
+        LEFT JOIN audit_trees t ON t.organization_id = l.organization_id
+        WHERE l.organization_id = ANY ($1::uuid[])`,
+      [organizationIds],
+    );
+    return rows.map((row) => ({
+      organizationId: row.organization_id,
+      sequence: Number(row.sequence),
+      checkpointSequence: Number(row.checkpoint_sequence),
+    }));
   }
 
   /**
