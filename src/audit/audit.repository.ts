@@ -11,14 +11,6 @@ export interface ChainHead {
   readonly hash: string;
 }
 
-/** What links an event into its chain. */
-export interface ChainLink {
-  readonly sequence: number;
-  readonly previousHash: Buffer;
-  readonly hash: Buffer;
-  readonly occurredAt: Date;
-}
-
 interface EventRow {
   organization_id: string;
   sequence: string;
@@ -121,26 +113,6 @@ export class AuditRepository {
       [organizationId, sequence, limit],
     );
     return rows.map(rowToEvent);
-  }
-
-  /** What links up to `limit` events from `sequence` on, oldest first. */
-  async readLinks(
-    reader: EntityManager,
-    organizationId: string,
-    sequence: number,
-    limit: number,
-  ): Promise<ChainLink[]> {
-    const rows = await reader.query<{ sequence: string; previous_hash: Buffer; hash: Buffer; occurred_at: Date }[]>(
-      `SELECT sequence, previous_hash, hash, occurred_at FROM audit_events WHERE organization_id = $1 AND sequence >= $2
-        ORDER BY sequence LIMIT $3`,
-      [organizationId, sequence, limit],
-    );
-    return rows.map((row) => ({
-      sequence: Number(row.sequence),
-      previousHash: row.previous_hash,
-      hash: row.hash,
-      occurredAt: row.occurred_at,
-    }));
   }
 
   /**

@@ -9,10 +9,10 @@ import { isOperator, type Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
 import { isUuid, uuidv7 } from '../platform/kernel/uuid.js';
 import type { AuditFilter } from './audit-search.js';
-import { AuditRepository, type ChainHead, type ChainLink } from './audit.repository.js';
+import { AuditRepository, type ChainHead } from './audit.repository.js';
 
 export type { ChainedEvent } from '../platform/kernel/canonical-event.js';
-export type { ChainHead, ChainLink } from './audit.repository.js';
+export type { ChainHead } from './audit.repository.js';
 
 /** Chains that are remembered as written to until somebody asks. */
 const MAX_WRITTEN = 10_000;
@@ -124,11 +124,6 @@ export class AuditService {
   /** Up to `limit` events from `sequence` on, oldest first. */
   readForward(organizationId: string, sequence: number, limit: number): Promise<ChainedEvent[]> {
     return this.repository.readForward(organizationId, sequence, limit);
-  }
-
-  /** What links up to `limit` events from `sequence` on, oldest first. */
-  readLinks(reader: EntityManager, organizationId: string, sequence: number, limit: number): Promise<ChainLink[]> {
-    return this.repository.readLinks(reader, organizationId, sequence, limit);
   }
 
   /**

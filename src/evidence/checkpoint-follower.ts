@@ -2,7 +2,7 @@ import { Injectable, Logger, type BeforeApplicationShutdown } from '@nestjs/comm
 import { Interval } from '@nestjs/schedule';
 import { ChainBroken, CheckpointsService } from './checkpoints.service.js';
 import { DueChains } from './due-chains.js';
-import type { DueOrganization } from './evidence.repository.js';
+import type { DueOrganization } from './due-chains.repository.js';
 
 const POLL_MS = 50;
 /** Polls from one page of all ledgers to the next: five pages a second. */

@@ -7,10 +7,10 @@ import { Clock } from '../platform/kernel/clock.js';
 import { decodeCursor, encodeCursor } from '../platform/kernel/cursor.js';
 import { problems } from '../platform/kernel/problem.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
-import { checkpointHash, readCheckpoint } from './checkpoint.js';
+import { readCheckpoint } from './checkpoint.js';
 import type { CheckpointView } from './dto/checkpoint.views.js';
 import { EvidenceRepository, type StoredCheckpoint, type TreeState } from './evidence.repository.js';
-import { HashTree } from './hash-tree.js';
+import { edgeOf, HashTree, type KnownTile } from './hash-tree.js';
 import { SharedCalls } from './shared-calls.js';
 
 export type { CheckpointView } from './dto/checkpoint.views.js';
@@ -124,8 +124,12 @@ export class CheckpointsService {
   }
 
   /** The stored tree of an organization. */
-  treeOf(organizationId: string, reader: EntityManager = this.unitOfWork.reader): HashTree {
-    return new HashTree((level, tile) => this.repository.tile(reader, organizationId, level, tile));
+  treeOf(
+    organizationId: string,
+    reader: EntityManager = this.unitOfWork.reader,
+    known: readonly KnownTile[] = [],
+  ): HashTree {
+    return new HashTree((level, tile) => this.repository.tile(reader, organizationId, level, tile), known);
   }
 
   /** Callers at the same time share one: a flood of them for an organization holds one connection. */
@@ -171,34 +175,48 @@ export class CheckpointsService {
     store: boolean,
   ): Promise<SignedCheckpoint | null> {
     if (head.sequence < state.size) throw new ChainBroken(organizationId, head.sequence + 1);
-    const tree = this.treeOf(organizationId, transaction);
-    const limit = Math.min(GROWTH_BATCH, head.sequence - state.size);
-    const links = await this.audit.readLinks(transaction, organizationId, state.size + 1, limit);
-    let chainHash = state.chainHash ?? this.audit.genesis(organizationId);
-    for (const [index, link] of links.entries()) {
-      if (link.sequence !== state.size + index + 1 || !link.previousHash.equals(chainHash)) {
-        throw new ChainBroken(organizationId, state.size + index + 1);
-      }
-      chainHash = link.hash;
-    }
-    if (links.length < limit) throw new ChainBroken(organizationId, state.size + links.length + 1);
-    await tree.append(state.size, links);
-    const size = state.size + links.length;
-    if (size === head.sequence && chainHash.toString('hex') !== head.hash) throw new ChainBroken(organizationId, size);
-    if (links.length > 0) {
-      await this.repository.saveTree(transaction, organizationId, tree.takeGrown(), size, chainHash);
-    }
-    return size < head.sequence ? null : this.sign(transaction, organizationId, tree, state, head, store);
+    const known = await this.repository.tiles(transaction, organizationId, edgeOf(state.size));
+    const tree = this.treeOf(organizationId, transaction, known);
+    const { size, chainHash } = await this.grow(transaction, organizationId, tree, state, head);
+    const signed = size < head.sequence ? null : await this.sign(organizationId, tree, state, head);
+    const checkpoint = store ? signed : null;
+    await this.repository.saveTree(transaction, organizationId, {
+      tiles: tree.takeGrown(),
+      size,
+      chainHash,
+      checkpoint,
+    });
+    return signed === null ? null : { checkpoint: signed.checkpoint, stored: store };
   }
 
-  private async sign(
+  private async grow(
     transaction: EntityManager,
     organizationId: string,
     tree: HashTree,
     state: TreeState,
     head: ChainHead,
-    store: boolean,
-  ): Promise<SignedCheckpoint> {
+  ): Promise<{ size: number; chainHash: Buffer }> {
+    const limit = Math.min(GROWTH_BATCH, head.sequence - state.size);
+    let { size } = state;
+    let chainHash = state.chainHash ?? this.audit.genesis(organizationId);
+    const runs = limit === 0 ? [] : await this.repository.leafRuns(transaction, organizationId, size, chainHash, limit);
+    for (const run of runs) {
+      if (run.broken !== null) throw new ChainBroken(organizationId, run.broken);
+      await tree.append(size, run);
+      size += run.events;
+      chainHash = run.lastHash ?? chainHash;
+    }
+    if (size < state.size + limit) throw new ChainBroken(organizationId, size + 1);
+    if (size === head.sequence && chainHash.toString('hex') !== head.hash) throw new ChainBroken(organizationId, size);
+    return { size, chainHash };
+  }
+
+  private async sign(
+    organizationId: string,
+    tree: HashTree,
+    state: TreeState,
+    head: ChainHead,
+  ): Promise<StoredCheckpoint> {
     const issuedAt = this.clock.now();
     const checkpoint = await this.signer.sign({
       organizationId,
@@ -208,11 +226,7 @@ export class CheckpointsService {
       issuedAt: issuedAt.toISOString(),
       previousCheckpointHash: state.checkpointHash,
     });
-    if (store) {
-      const stored = { sequence: head.sequence, checkpoint, issuedAt };
-      await this.repository.insertCheckpoint(transaction, organizationId, stored, checkpointHash(checkpoint));
-    }
-    return { checkpoint, stored: store };
+    return { sequence: head.sequence, checkpoint, issuedAt };
   }
 }
 
