@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import { FAILING_ACTIONS } from '../platform/kernel/audit-event.js';
 import type { ChainedEvent, RenderedEvent } from '../platform/kernel/canonical-event.js';
 import { AuditEventEntity } from './audit-event.entity.js';
 import { searchStatement, type AuditFilter, type SequenceBounds } from './audit-search.js';
@@ -55,6 +56,8 @@ export class AuditRepository {
     before: string | undefined,
     limit: number,
   ): Promise<ChainedEvent[]> {
+    // There is none, and no index says so.
+    if (filter.outcome === 'failure' && !mayFail(filter.action)) return [];
     const bounds = await this.boundsOf(organizationId, filter);
     const { text, values } = searchStatement(EVENT_COLUMNS, organizationId, filter, bounds, before, limit);
     return (await this.unitOfWork.reader.query<EventRow[]>(text, [...values])).map(rowToEvent);
@@ -150,6 +153,10 @@ export class AuditRepository {
     const row = rows[0];
     return row === undefined ? null : { sequence: Number(row.sequence), hash: row.head_hash.toString('hex') };
   }
+}
+
+function mayFail(action: string | undefined): boolean {
+  return action === undefined || FAILING_ACTIONS.some((name) => name === action);
 }
 
 /**
