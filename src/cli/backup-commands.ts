@@ -172,7 +172,7 @@ async function withApp(
   masterKey: Buffer,
   work: (app: INestApplicationContext) => Promise<void>,
 ): Promise<void> {
-  const app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl }, 'load');
+  const app = await createApp({ config, clock: new SystemClock(), masterKey, servingUrl }, 'command');
   try {
     await work(app);
   } finally {
