@@ -35,19 +35,28 @@ export interface AppParts {
   readonly previousMasterKey?: Buffer | null;
   /** The URL of the database role that serves. */
   readonly servingUrl: string;
+  /** Whether the rooms' timers run: unless it is `false`. */
+  readonly timers?: boolean;
 }
 
 /** Knows every module and binds the global guards. */
 @Module({})
 export class AppModule {
-  static forRoot({ config, clock, masterKey, previousMasterKey = null, servingUrl }: AppParts): DynamicModule {
+  static forRoot({
+    config,
+    clock,
+    masterKey,
+    previousMasterKey = null,
+    servingUrl,
+    timers = true,
+  }: AppParts): DynamicModule {
     return {
       module: AppModule,
       imports: [
         KernelModule.forRoot(config, clock, new Sealer(masterKey, previousMasterKey)),
         loggingModule(config.logLevel),
         DatabaseModule.forRoot(servingUrl, config.database.poolSize),
-        ScheduleModule.forRoot(),
+        ScheduleModule.forRoot({ intervals: timers }),
         HttpModule,
         AuditModule,
         KeysModule,

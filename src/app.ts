@@ -21,16 +21,17 @@ const OUTSIDE_BASE_PATH = ['health/{*path}', 'metrics', '.well-known/{*path}'];
  * The one way to build the application, for the service, the commands and the tests. The schema is migrated before; the
  * signing keys and the secret hasher are prepared here.
  *
- * @param keys `load` takes the signing keys as they are: only the service itself makes keys
+ * @param purpose a command takes the signing keys as they are, since only the service makes keys, and runs no timers: what
+ *   the service does by itself, such as signing checkpoints or retention, it does not do beside it
  * @returns the application, initialized, not yet listening
  */
 export async function createApp(
   parts: AppParts,
-  keys: 'prepare' | 'load' = 'prepare',
+  purpose: 'service' | 'command' = 'service',
 ): Promise<NestFastifyApplication> {
   const { config } = parts;
   const app = await NestFactory.create<NestFastifyApplication>(
-    AppModule.forRoot(parts),
+    AppModule.forRoot({ ...parts, timers: purpose === 'service' }),
     new FastifyAdapter(fastifyOptions(config.http)),
     // The lines that Nest writes for each module and route while it starts are left out.
     { bodyParser: false, logger: ['fatal', 'error', 'warn'], abortOnError: false },
@@ -48,7 +49,7 @@ export async function createApp(
     });
   await app.init();
   app.useLogger(app.get(Logger));
-  await (keys === 'prepare' ? app.get(KeyRotationService).prepare() : app.get(KeysService).load());
+  await (purpose === 'service' ? app.get(KeyRotationService).prepare() : app.get(KeysService).load());
   await app.get(CredentialsService).prepare();
   await app.get(Resealing).requireKnown();
   return app;

@@ -1,4 +1,4 @@
-import { AUDIT_ACTIONS } from '../platform/kernel/audit-event.js';
+import { AUDIT_ACTIONS, FAILING_ACTIONS } from '../platform/kernel/audit-event.js';
 
 /** What a search of the log may be narrowed by. */
 export interface AuditFilter {
@@ -63,9 +63,11 @@ export function searchStatement(
 
   const agent = place(filter.agentId.toLowerCase());
   const byActor = `e.actor = ${agent}::uuid`;
+  // What never fails is not looked through for a failure.
+  const actions = filter.outcome === 'failure' ? FAILING_ACTIONS : AUDIT_ACTIONS;
   const acted =
     filter.action === undefined
-      ? `SELECT acts.* FROM unnest(${place(AUDIT_ACTIONS)}::text[]) AS a (name)
+      ? `SELECT acts.* FROM unnest(${place(actions)}::text[]) AS a (name)
           CROSS JOIN LATERAL (${scan(byActor, 'e.action = a.name')}) acts`
       : scan(byActor);
   const ways = [

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import { FAILING_ACTIONS } from '../platform/kernel/audit-event.js';
 import type { ChainedEvent, RenderedEvent } from '../platform/kernel/canonical-event.js';
 import { AuditEventEntity } from './audit-event.entity.js';
 import { searchStatement, type AuditFilter, type SequenceBounds } from './audit-search.js';
@@ -14,14 +15,6 @@ export interface ChainHead {
 /** An event's place in its chain. */
 export interface ChainPlace extends ChainHead {
   readonly eventId: string;
-}
-
-/** What links an event into its chain. */
-export interface ChainLink {
-  readonly sequence: number;
-  readonly previousHash: Buffer;
-  readonly hash: Buffer;
-  readonly occurredAt: Date;
 }
 
 interface EventRow {
@@ -80,6 +73,8 @@ export class AuditRepository {
     before: string | undefined,
     limit: number,
   ): Promise<ChainedEvent[]> {
+    // There is none, and no index says so.
+    if (filter.outcome === 'failure' && !mayFail(filter.action)) return [];
     const bounds = await this.boundsOf(organizationId, filter);
     const { text, values } = searchStatement(EVENT_COLUMNS, organizationId, filter, bounds, before, limit);
     return (await this.unitOfWork.reader.query<EventRow[]>(text, [...values])).map(rowToEvent);
@@ -140,26 +135,6 @@ export class AuditRepository {
     return rows.map(rowToEvent);
   }
 
-  /** What links up to `limit` events from `sequence` on, oldest first. */
-  async readLinks(
-    reader: EntityManager,
-    organizationId: string,
-    sequence: number,
-    limit: number,
-  ): Promise<ChainLink[]> {
-    const rows = await reader.query<{ sequence: string; previous_hash: Buffer; hash: Buffer; occurred_at: Date }[]>(
-      `SELECT sequence, previous_hash, hash, occurred_at FROM audit_events WHERE organization_id = $1 AND sequence >= $2
-        ORDER BY sequence LIMIT $3`,
-      [organizationId, sequence, limit],
-    );
-    return rows.map((row) => ({
-      sequence: Number(row.sequence),
-      previousHash: row.previous_hash,
-      hash: row.hash,
-      occurredAt: row.occurred_at,
-    }));
-  }
-
   /**
    * Up to `limit` events whose actions match, oldest first, after the sequence `after` and up to `upTo`.
    *
@@ -195,6 +170,10 @@ export class AuditRepository {
     const row = rows[0];
     return row === undefined ? null : { sequence: Number(row.sequence), hash: row.head_hash.toString('hex') };
   }
+}
+
+function mayFail(action: string | undefined): boolean {
+  return action === undefined || FAILING_ACTIONS.some((name) => name === action);
 }
 
 /**

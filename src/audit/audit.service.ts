@@ -9,10 +9,13 @@ import { isOperator, type Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
 import { isUuid, uuidv7 } from '../platform/kernel/uuid.js';
 import type { AuditFilter } from './audit-search.js';
-import { AuditRepository, type ChainHead, type ChainLink, type ChainPlace } from './audit.repository.js';
+import { AuditRepository, type ChainHead, type ChainPlace } from './audit.repository.js';
 
 export type { ChainedEvent } from '../platform/kernel/canonical-event.js';
-export type { ChainHead, ChainLink, ChainPlace } from './audit.repository.js';
+export type { ChainHead, ChainPlace } from './audit.repository.js';
+
+/** Chains that are remembered as written to until somebody asks. */
+const MAX_WRITTEN = 10_000;
 
 /** How much of a chain one statement looks through. */
 const FOLLOW_WINDOW = 10_000;
@@ -20,6 +23,8 @@ const FOLLOW_WINDOW = 10_000;
 /** The hash-chained log of what happened. Knows none of its readers. */
 @Injectable()
 export class AuditService {
+  private written = new Map<string, number>();
+
   constructor(
     private readonly repository: AuditRepository,
     private readonly clock: Clock,
@@ -56,7 +61,19 @@ export class AuditService {
    * @param at its instant; now unless given
    */
   render(event: NewAuditEvent, eventId?: string, at = this.clock.now()): RenderedEvent {
+    const before = this.written.get(event.organizationId) ?? 0;
+    if (before > 0 || this.written.size < MAX_WRITTEN) this.written.set(event.organizationId, before + 1);
     return renderEvent(event, eventId ?? this.newEventId(at), at.toISOString());
+  }
+
+  /**
+   * Which chains this replica has rendered events for since the last call, and how many: a hint where to look, for one
+   * reader that follows the chains. It holds ten thousand chains.
+   */
+  takeWritten(): ReadonlyMap<string, number> {
+    const { written } = this;
+    if (written.size > 0) this.written = new Map();
+    return written;
   }
 
   /** The hash that the first event of an organization's chain points to. */
@@ -110,11 +127,6 @@ export class AuditService {
   /** Up to `limit` events from `sequence` on, oldest first. */
   readForward(organizationId: string, sequence: number, limit: number): Promise<ChainedEvent[]> {
     return this.repository.readForward(organizationId, sequence, limit);
-  }
-
-  /** What links up to `limit` events from `sequence` on, oldest first. */
-  readLinks(reader: EntityManager, organizationId: string, sequence: number, limit: number): Promise<ChainLink[]> {
-    return this.repository.readLinks(reader, organizationId, sequence, limit);
   }
 
   /**

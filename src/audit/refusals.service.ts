@@ -78,10 +78,11 @@ export class RefusalsService implements OnApplicationShutdown {
     this.windows.set(key, { openedAtMs: openedAt.getTime(), event, cause: causeOfDay, count: 0 });
   }
 
-  /** Stores what was counted, and turns windows that are over into events. */
+  /** Stores what was counted, and turns windows that are over into events; waits for the round before, if it is not done. */
   @Interval(ROUND_MS)
   async round(): Promise<void> {
-    if (this.closed || this.running !== null) return;
+    if (this.running !== null) return this.running;
+    if (this.closed) return;
     this.running = this.storeAndClose();
     await this.running;
     this.running = null;

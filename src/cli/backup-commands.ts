@@ -173,9 +173,10 @@ async function withApp(
   masterKey: Buffer,
   work: (app: INestApplicationContext) => Promise<void>,
 ): Promise<void> {
+  const { previousMasterKey } = config.keys;
   const app = await createApp(
-    { config, clock: new SystemClock(), masterKey, previousMasterKey: config.keys.previousMasterKey, servingUrl },
-    'load',
+    { config, clock: new SystemClock(), masterKey, previousMasterKey, servingUrl },
+    'command',
   );
   try {
     await work(app);

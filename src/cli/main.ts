@@ -158,7 +158,8 @@ async function runCommand({ run }: Command): Promise<number> {
 /** Runs a command on the application's own services, without listening. */
 function withApp(work: (app: INestApplicationContext, argument: string) => Promise<void>): Command['run'] {
   return async (config, { servingUrl, masterKey, previousMasterKey }, named) => {
-    const app = await createApp({ config, clock: new SystemClock(), masterKey, previousMasterKey, servingUrl }, 'load');
+    const parts = { config, clock: new SystemClock(), masterKey, previousMasterKey, servingUrl };
+    const app = await createApp(parts, 'command');
     try {
       await work(app, named);
     } finally {

@@ -1,89 +1,106 @@
 import { Injectable, Logger, type BeforeApplicationShutdown } from '@nestjs/common';
 import { Interval } from '@nestjs/schedule';
-import { Clock } from '../platform/kernel/clock.js';
 import { ChainBroken, CheckpointsService } from './checkpoints.service.js';
-import { EvidenceRepository, type DueOrganization } from './evidence.repository.js';
+import { DueChains } from './due-chains.js';
+import type { DueOrganization } from './due-chains.repository.js';
 
-const POLL_MS = 200;
-/** Events that wait for a checkpoint before one is signed: what arrives until it is stays below 1,000. */
-const DUE_EVENTS = 700;
-/** How long an event waits before a checkpoint is signed: it is there within 60 s. */
-const DUE_AGE_MS = 50_000;
-/** Organizations that one poll looks at; the next poll goes on behind them. */
-const PAGE = 5000;
+const POLL_MS = 50;
+/** Polls from one page of all ledgers to the next: five pages a second. */
+const POLLS_A_PAGE = 4;
 /** Checkpoints that are made at one time. */
 const CONCURRENCY = 4;
+/** Chains that may wait for theirs; over it no further page is looked at. */
+const MAX_QUEUE = 10_000;
 /** How long a broken chain is left alone before it is tried, and reported, again. */
 const BROKEN_PAUSE_MS = 60_000;
 /** How long a chain is left alone after any other fault, such as a lock that was not to be had. */
 const RETRY_PAUSE_MS = 2000;
 
-const BEFORE_ALL = '00000000-0000-0000-0000-000000000000';
-const BEHIND_ALL = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-
 /**
  * Follows all chains and has checkpoints signed: at most 60 s or 1,000 events after an event. Every replica runs one;
- * a tree's row lock and what was seen before it settle who signs. One poll reads some thousand ledgers by their key and
- * locks none, so that its price does not grow with the number of organizations.
+ * a tree's row lock and what was seen before it settle who signs. A chain with much to take in is taken in transaction by
+ * transaction, in turns with the others.
  */
 @Injectable()
 export class CheckpointFollower implements BeforeApplicationShutdown {
   private readonly logger = new Logger(CheckpointFollower.name);
   private readonly leftAloneUntil = new Map<string, number>();
-  private after = BEFORE_ALL;
-  private running: Promise<void> | null = null;
+  private readonly queue: DueOrganization[] = [];
+  /** Chains that wait or are at work. */
+  private readonly taken = new Set<string>();
+  private readonly workers = new Set<Promise<void>>();
+  private polls = 0;
+  private looking: Promise<void> | null = null;
   private closed = false;
 
   constructor(
-    private readonly repository: EvidenceRepository,
+    private readonly due: DueChains,
     private readonly checkpoints: CheckpointsService,
-    private readonly clock: Clock,
   ) {}
 
-  /** One poll, unless the one before is still under way. */
+  /** Looks for due chains, unless the poll before is still at it; does not wait for their checkpoints. */
   @Interval(POLL_MS)
   async poll(): Promise<void> {
-    if (this.closed || this.running !== null) return;
-    this.running = this.round().catch((error: unknown) => {
+    if (this.closed || this.looking !== null) return;
+    this.looking = this.look().catch((error: unknown) => {
       if (!this.closed) this.logger.warn(`could not look for chains that want a checkpoint: ${String(error)}`);
     });
-    await this.running;
-    this.running = null;
+    await this.looking;
+    this.looking = null;
   }
 
   /** Waits for the checkpoints that are under way. */
+  async settled(): Promise<void> {
+    while (this.workers.size > 0) await Promise.all(this.workers);
+  }
+
+  /** Ends with what is under way. */
   async beforeApplicationShutdown(): Promise<void> {
     this.closed = true;
-    await this.running;
+    await this.looking;
+    await this.settled();
   }
 
-  private async round(): Promise<void> {
-    const end = await this.repository.pageEnd(this.after, PAGE);
-    const before = new Date(this.clock.nowMs() - DUE_AGE_MS);
-    const due = await this.repository.due(this.after, end ?? BEHIND_ALL, DUE_EVENTS, before);
-    this.after = end ?? BEFORE_ALL;
-    const waiting = due.filter(({ organizationId }) => !this.isLeftAlone(organizationId));
-    const work = async () => {
-      for (let next = waiting.shift(); next !== undefined && !this.closed; next = waiting.shift()) {
-        await this.follow(next);
-      }
-    };
-    await Promise.all(Array.from({ length: CONCURRENCY }, work));
+  private async look(): Promise<void> {
+    this.take(await this.due.busy(), 'first');
+    this.polls += 1;
+    if (this.polls % POLLS_A_PAGE === 0 && this.queue.length < MAX_QUEUE) this.take(await this.due.nextPage(), 'last');
   }
 
-  private async follow({ organizationId, checkpointSequence }: DueOrganization): Promise<void> {
+  private take(found: readonly DueOrganization[], place: 'first' | 'last'): void {
+    const now = performance.now();
+    for (const chain of found) {
+      const { organizationId } = chain;
+      if (this.taken.has(organizationId) || now < (this.leftAloneUntil.get(organizationId) ?? 0)) continue;
+      this.taken.add(organizationId);
+      if (place === 'first') this.queue.unshift(chain);
+      else this.queue.push(chain);
+    }
+    while (!this.closed && this.workers.size < Math.min(CONCURRENCY, this.taken.size)) {
+      const worker = this.work().finally(() => this.workers.delete(worker));
+      this.workers.add(worker);
+    }
+  }
+
+  private async work(): Promise<void> {
+    for (let next = this.queue.shift(); next !== undefined && !this.closed; next = this.queue.shift()) {
+      if (await this.follow(next)) this.taken.delete(next.organizationId);
+      else this.queue.push(next);
+    }
+  }
+
+  /** One transaction for a chain; resolves to whether it has come to an end. */
+  private async follow({ organizationId, checkpointSequence }: DueOrganization): Promise<boolean> {
     try {
-      await this.checkpoints.follow(organizationId, checkpointSequence);
+      const done = await this.checkpoints.follow(organizationId, checkpointSequence);
       this.leftAloneUntil.delete(organizationId);
+      return done;
     } catch (error) {
       const broken = error instanceof ChainBroken;
       this.leftAloneUntil.set(organizationId, performance.now() + (broken ? BROKEN_PAUSE_MS : RETRY_PAUSE_MS));
       if (broken) this.logger.error(`${error.message}: no checkpoint is signed over it`);
       else this.logger.warn(`no checkpoint for organization ${organizationId}: ${String(error)}`);
+      return true;
     }
-  }
-
-  private isLeftAlone(organizationId: string): boolean {
-    return performance.now() < (this.leftAloneUntil.get(organizationId) ?? 0);
   }
 }

@@ -7,15 +7,29 @@ import { Clock } from '../platform/kernel/clock.js';
 import { decodeCursor, encodeCursor } from '../platform/kernel/cursor.js';
 import { problems } from '../platform/kernel/problem.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
-import { checkpointHash, readCheckpoint } from './checkpoint.js';
+import { readCheckpoint } from './checkpoint.js';
 import type { CheckpointView } from './dto/checkpoint.views.js';
 import { EvidenceRepository, type StoredCheckpoint, type TreeState } from './evidence.repository.js';
-import { HashTree } from './hash-tree.js';
+import { edgeOf, HashTree, type KnownTile } from './hash-tree.js';
+import { SharedCalls } from './shared-calls.js';
 
 export type { CheckpointView } from './dto/checkpoint.views.js';
 
 /** Events that one transaction adds to a tree. */
 const GROWTH_BATCH = 10_000;
+
+/**
+ * Checkpoints of the last hour with which one made on request is no longer stored: some four times what an idle chain
+ * gets by itself, and below what a busy one does.
+ */
+const MAX_STORED_AN_HOUR = 300;
+const HOUR_MS = 3_600_000;
+
+/** A checkpoint, and whether it is one that later ones name. */
+interface SignedCheckpoint {
+  readonly checkpoint: string;
+  readonly stored: boolean;
+}
 
 /** The chain is broken: no checkpoint is signed over it. */
 export class ChainBroken extends Error {
@@ -31,6 +45,8 @@ export class ChainBroken extends Error {
 /** Signs the heads of chains, and keeps the Merkle trees beneath. */
 @Injectable()
 export class CheckpointsService {
+  private readonly calls = new SharedCalls<SignedCheckpoint>();
+
   constructor(
     private readonly repository: EvidenceRepository,
     private readonly audit: AuditService,
@@ -40,42 +56,46 @@ export class CheckpointsService {
   ) {}
 
   /**
-   * A checkpoint over every event that was committed before the call: the newest where it covers them, else a new one.
+   * A checkpoint over every event that was committed before the call: the newest where it covers them, else a new one. A
+   * new one is stored while the last hour has few; beyond that it is signed for the caller alone, names the newest that is
+   * stored as the one before it, and verifies as well, but no list, export or later checkpoint names it. So nobody fills
+   * the disk by asking.
    *
    * @throws Problem `not_found` for an unknown organization, `conflict` where its chain is broken
    */
   async current(organizationId: string): Promise<string> {
-    await this.audit.head(organizationId);
-    try {
-      for (;;) {
-        const checkpoint = await this.unitOfWork.run((transaction) => this.step(transaction, organizationId));
-        if (checkpoint !== null) return checkpoint;
-      }
-    } catch (error) {
-      if (!(error instanceof ChainBroken)) throw error;
-      throw problems.conflict.withDetail(`The audit chain is broken at ${error.sequence}: nothing is signed over it.`);
-    }
+    return (await this.latest(organizationId)).checkpoint;
   }
 
   /**
-   * Signs a checkpoint that the follower found due. Does nothing where another replica is at it or has done it. A
-   * checkpoint is no event of the chain that it signs, so an idle chain wants none.
+   * The newest checkpoint that is stored, after one over the present head was stored if the last hour allows it.
+   *
+   * @throws Problem as `current` does
+   */
+  async currentStored(organizationId: string): Promise<string> {
+    const { checkpoint, stored } = await this.latest(organizationId);
+    if (stored) return checkpoint;
+    const [newest] = await this.repository.checkpointsBefore(organizationId, String(Number.MAX_SAFE_INTEGER), 1);
+    return newest?.checkpoint ?? checkpoint;
+  }
+
+  /**
+   * One transaction towards a checkpoint that the follower found due. Does nothing where another replica is at it or has
+   * done it. A checkpoint is no event of the chain that it signs, so an idle chain wants none.
    *
    * @param seen the newest checkpoint when it was found due
+   * @returns whether that was all; else more of the chain is left to take in
    * @throws ChainBroken
    */
-  async follow(organizationId: string, seen: number): Promise<void> {
-    await this.repository.ensureTree(organizationId);
-    for (;;) {
-      const done = await this.unitOfWork.run(async (transaction) => {
-        const tree = await this.repository.lockTree(transaction, organizationId, false);
-        if (tree === null || tree.checkpointSequence !== seen) return true;
-        const head = await this.audit.head(organizationId, transaction);
-        if (head.sequence === tree.checkpointSequence) return true;
-        return (await this.extend(transaction, organizationId, tree, head)) !== null;
-      });
-      if (done) return;
-    }
+  async follow(organizationId: string, seen: number): Promise<boolean> {
+    if (seen === 0) await this.repository.ensureTree(organizationId);
+    return this.unitOfWork.run(async (transaction) => {
+      const tree = await this.repository.lockTree(transaction, organizationId, false);
+      if (tree === null || tree.checkpointSequence !== seen) return true;
+      const head = await this.audit.head(organizationId, transaction);
+      if (head.sequence === tree.checkpointSequence) return true;
+      return (await this.extend(transaction, organizationId, tree, head, true)) !== null;
+    });
   }
 
   /** One page of an organization's checkpoints, newest first. */
@@ -104,12 +124,32 @@ export class CheckpointsService {
   }
 
   /** The stored tree of an organization. */
-  treeOf(organizationId: string, reader: EntityManager = this.unitOfWork.reader): HashTree {
-    return new HashTree((level, tile) => this.repository.tile(reader, organizationId, level, tile));
+  treeOf(
+    organizationId: string,
+    reader: EntityManager = this.unitOfWork.reader,
+    known: readonly KnownTile[] = [],
+  ): HashTree {
+    return new HashTree((level, tile) => this.repository.tile(reader, organizationId, level, tile), known);
+  }
+
+  /** Callers at the same time share one: a flood of them for an organization holds one connection. */
+  private async latest(organizationId: string): Promise<SignedCheckpoint> {
+    await this.audit.head(organizationId);
+    try {
+      return await this.calls.call(organizationId, async () => {
+        for (;;) {
+          const signed = await this.unitOfWork.run((transaction) => this.step(transaction, organizationId));
+          if (signed !== null) return signed;
+        }
+      });
+    } catch (error) {
+      if (!(error instanceof ChainBroken)) throw error;
+      throw problems.conflict.withDetail(`The audit chain is broken at ${error.sequence}: nothing is signed over it.`);
+    }
   }
 
   /** One transaction towards a checkpoint over the present head; null where more of the chain is left to take in. */
-  private async step(transaction: EntityManager, organizationId: string): Promise<string | null> {
+  private async step(transaction: EntityManager, organizationId: string): Promise<SignedCheckpoint | null> {
     const tree = await this.repository.lockTree(transaction, organizationId, true);
     if (tree === null) {
       await this.repository.ensureTree(organizationId);
@@ -119,9 +159,11 @@ export class CheckpointsService {
     if (head.sequence === tree.checkpointSequence) {
       const stored = await this.repository.checkpoint(organizationId, head.sequence, transaction);
       if (stored === null) throw new ChainBroken(organizationId, head.sequence);
-      return stored.checkpoint;
+      return { checkpoint: stored.checkpoint, stored: true };
     }
-    return this.extend(transaction, organizationId, tree, head);
+    const since = new Date(this.clock.nowMs() - HOUR_MS);
+    const made = await this.repository.countCheckpoints(transaction, organizationId, since, MAX_STORED_AN_HOUR);
+    return this.extend(transaction, organizationId, tree, head, made < MAX_STORED_AN_HOUR);
   }
 
   /** Takes the chain up to `head` into the tree, or as much of it as one transaction may, and signs the whole. */
@@ -130,33 +172,51 @@ export class CheckpointsService {
     organizationId: string,
     state: TreeState,
     head: ChainHead,
-  ): Promise<string | null> {
+    store: boolean,
+  ): Promise<SignedCheckpoint | null> {
     if (head.sequence < state.size) throw new ChainBroken(organizationId, head.sequence + 1);
-    const tree = this.treeOf(organizationId, transaction);
-    const limit = Math.min(GROWTH_BATCH, head.sequence - state.size);
-    const links = await this.audit.readLinks(transaction, organizationId, state.size + 1, limit);
-    let chainHash = state.chainHash ?? this.audit.genesis(organizationId);
-    for (const [index, link] of links.entries()) {
-      if (link.sequence !== state.size + index + 1 || !link.previousHash.equals(chainHash)) {
-        throw new ChainBroken(organizationId, state.size + index + 1);
-      }
-      chainHash = link.hash;
-    }
-    if (links.length < limit) throw new ChainBroken(organizationId, state.size + links.length + 1);
-    await tree.append(state.size, links);
-    const size = state.size + links.length;
-    if (size === head.sequence && chainHash.toString('hex') !== head.hash) throw new ChainBroken(organizationId, size);
-    await this.repository.saveTree(transaction, organizationId, tree.takeGrown(), size, chainHash);
-    return size < head.sequence ? null : this.sign(transaction, organizationId, tree, state, head);
+    const known = await this.repository.tiles(transaction, organizationId, edgeOf(state.size));
+    const tree = this.treeOf(organizationId, transaction, known);
+    const { size, chainHash } = await this.grow(transaction, organizationId, tree, state, head);
+    const signed = size < head.sequence ? null : await this.sign(organizationId, tree, state, head);
+    const checkpoint = store ? signed : null;
+    await this.repository.saveTree(transaction, organizationId, {
+      tiles: tree.takeGrown(),
+      size,
+      chainHash,
+      checkpoint,
+    });
+    return signed === null ? null : { checkpoint: signed.checkpoint, stored: store };
   }
 
-  private async sign(
+  private async grow(
     transaction: EntityManager,
     organizationId: string,
     tree: HashTree,
     state: TreeState,
     head: ChainHead,
-  ): Promise<string> {
+  ): Promise<{ size: number; chainHash: Buffer }> {
+    const limit = Math.min(GROWTH_BATCH, head.sequence - state.size);
+    let { size } = state;
+    let chainHash = state.chainHash ?? this.audit.genesis(organizationId);
+    const runs = limit === 0 ? [] : await this.repository.leafRuns(transaction, organizationId, size, chainHash, limit);
+    for (const run of runs) {
+      if (run.broken !== null) throw new ChainBroken(organizationId, run.broken);
+      await tree.append(size, run);
+      size += run.events;
+      chainHash = run.lastHash ?? chainHash;
+    }
+    if (size < state.size + limit) throw new ChainBroken(organizationId, size + 1);
+    if (size === head.sequence && chainHash.toString('hex') !== head.hash) throw new ChainBroken(organizationId, size);
+    return { size, chainHash };
+  }
+
+  private async sign(
+    organizationId: string,
+    tree: HashTree,
+    state: TreeState,
+    head: ChainHead,
+  ): Promise<StoredCheckpoint> {
     const issuedAt = this.clock.now();
     const checkpoint = await this.signer.sign({
       organizationId,
@@ -166,9 +226,7 @@ export class CheckpointsService {
       issuedAt: issuedAt.toISOString(),
       previousCheckpointHash: state.checkpointHash,
     });
-    const stored = { sequence: head.sequence, checkpoint, issuedAt };
-    await this.repository.insertCheckpoint(transaction, organizationId, stored, checkpointHash(checkpoint));
-    return checkpoint;
+    return { sequence: head.sequence, checkpoint, issuedAt };
   }
 }
 

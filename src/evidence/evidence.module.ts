@@ -5,6 +5,8 @@ import { CheckpointFollower } from './checkpoint-follower.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
 import { CheckpointsController } from './checkpoints.controller.js';
 import { CheckpointsService } from './checkpoints.service.js';
+import { DueChains } from './due-chains.js';
+import { DueChainsRepository } from './due-chains.repository.js';
 import { EvidenceRepository } from './evidence.repository.js';
 import { ExportController } from './export.controller.js';
 import { ExportService } from './export.service.js';
@@ -25,6 +27,8 @@ import { VerificationService } from './verification.service.js';
     EvidenceRepository,
     CheckpointSigner,
     CheckpointsService,
+    DueChainsRepository,
+    DueChains,
     CheckpointFollower,
     VerificationService,
     LostHistoryService,

@@ -1,7 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
-import type { Tile } from './hash-tree.js';
+import { checkpointHash } from './checkpoint.js';
+import { TILE_WIDTH, type KnownTile, type LeafRun, type Tile } from './hash-tree.js';
 
 /** How far the tree and the checkpoints over a chain have come. */
 export interface TreeState {
@@ -26,11 +27,30 @@ export interface StoredCheckpoint {
   readonly issuedAt: Date;
 }
 
-/** An organization whose chain wants a checkpoint. */
-export interface DueOrganization {
-  readonly organizationId: string;
-  /** Its newest checkpoint when this was found. */
-  readonly checkpointSequence: number;
+/** What one tile gets of a chain. */
+export interface ChainedRun extends LeafRun {
+  readonly events: number;
+  /** The first place at which the chain does not go on; null where it does. */
+  readonly broken: number | null;
+  /** The `hash` of the last event asked for; null where it is not in this tile. */
+  readonly lastHash: Buffer | null;
+}
+
+/** What a tree has grown by. */
+export interface TreeGrowth {
+  readonly tiles: readonly Tile[];
+  readonly size: number;
+  readonly chainHash: Buffer;
+  readonly checkpoint: StoredCheckpoint | null;
+}
+
+interface RunRow {
+  events: string;
+  broken: string | null;
+  leaves: Buffer;
+  last_hash: Buffer | null;
+  oldest_at: Date;
+  newest_at: Date;
 }
 
 interface TreeRow {
@@ -97,19 +117,75 @@ export class EvidenceRepository {
     return rows[0] === undefined ? null : toTreeState(rows[0]);
   }
 
-  /** Stores what the tree has grown by. */
+  /**
+   * What the tree takes of up to `limit` events after the sequence `after`, tile by tile, and where their chain breaks: a
+   * sequence that is not the next, or a `previousHash` that is not the `hash` before.
+   *
+   * @param linkedTo the `hash` that the first of them has to point to
+   */
+  async leafRuns(
+    transaction: EntityManager,
+    organizationId: string,
+    after: number,
+    linkedTo: Buffer,
+    limit: number,
+  ): Promise<ChainedRun[]> {
+    const rows = await transaction.query<RunRow[]>(
+      `SELECT count(*) AS events, min(before + 1) FILTER (WHERE sequence <> before + 1 OR previous_hash <> linked) AS broken,
+          string_agg(sha256('\\x00'::bytea || hash), ''::bytea ORDER BY sequence) AS leaves,
+          string_agg(hash, ''::bytea) FILTER (WHERE sequence = $2::bigint + $4) AS last_hash,
+          min(occurred_at) AS oldest_at, max(occurred_at) AS newest_at
+        FROM (
+          SELECT sequence, previous_hash, hash, occurred_at, lag(sequence, 1, $2::bigint) OVER chain AS before,
+              lag(hash, 1, $3::bytea) OVER chain AS linked
+            FROM (SELECT sequence, previous_hash, hash, occurred_at FROM audit_events 
+              WHERE organization_id = $1 AND sequence > $2::bigint ORDER BY sequence LIMIT $4) events
+            WINDOW chain AS (ORDER BY sequence)) links
+        GROUP BY (sequence - 1) / ${TILE_WIDTH} ORDER BY (sequence - 1) / ${TILE_WIDTH}`,
+      [organizationId, after, linkedTo, limit],
+    );
+    return rows.map((row) => ({
+      events: Number(row.events),
+      broken: row.broken === null ? null : Number(row.broken),
+      leaves: row.leaves,
+      lastHash: row.last_hash,
+      oldestAt: row.oldest_at,
+      newestAt: row.newest_at,
+    }));
+  }
+
+  /** Those of the given tiles that there are. */
+  async tiles(
+    reader: EntityManager,
+    organizationId: string,
+    places: readonly { readonly level: number; readonly tile: number }[],
+  ): Promise<KnownTile[]> {
+    const rows = await reader.query<{ level: number; tile: string; hashes: Buffer }[]>(
+      `SELECT t.level, t.tile, t.hashes FROM unnest($2::smallint[], $3::bigint[]) AS p (level, tile)
+        JOIN audit_tree_tiles t ON t.organization_id = $1 AND t.level = p.level AND t.tile = p.tile`,
+      [organizationId, places.map(({ level }) => level), places.map(({ tile }) => tile)],
+    );
+    return rows.map((row) => ({ level: row.level, tile: Number(row.tile), hashes: row.hashes }));
+  }
+
+  /** Stores what the tree has grown by, and the checkpoint over it where there is one. */
   async saveTree(
     transaction: EntityManager,
     organizationId: string,
-    tiles: readonly Tile[],
-    size: number,
-    chainHash: Buffer,
+    { tiles, size, chainHash, checkpoint }: TreeGrowth,
   ): Promise<void> {
     await transaction.query(
-      `INSERT INTO audit_tree_tiles AS t (organization_id, level, tile, hashes, oldest_at, newest_at)
-        SELECT $1, * FROM unnest($2::smallint[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::timestamptz[])
-        ON CONFLICT (organization_id, level, tile) DO UPDATE SET hashes = EXCLUDED.hashes,
-          oldest_at = least(t.oldest_at, EXCLUDED.oldest_at), newest_at = greatest(t.newest_at, EXCLUDED.newest_at)`,
+      `WITH grown AS (
+          INSERT INTO audit_tree_tiles AS t (organization_id, level, tile, hashes, oldest_at, newest_at)
+            SELECT $1::uuid, * FROM unnest($2::smallint[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::timestamptz[])
+            ON CONFLICT (organization_id, level, tile) DO UPDATE SET hashes = EXCLUDED.hashes,
+              oldest_at = least(t.oldest_at, EXCLUDED.oldest_at), newest_at = greatest(t.newest_at, EXCLUDED.newest_at)),
+        made AS (
+          INSERT INTO audit_checkpoints (organization_id, sequence, checkpoint, issued_at)
+            SELECT $1::uuid, $9::bigint, $10::text, $11::timestamptz WHERE $10::text IS NOT NULL)
+        UPDATE audit_trees SET size = $7, chain_hash = $8, checkpoint_sequence = coalesce($9::bigint, checkpoint_sequence),
+            checkpoint_hash = coalesce($12::bytea, checkpoint_hash)
+          WHERE organization_id = $1::uuid`,
       [
         organizationId,
         tiles.map(({ level }) => level),
@@ -117,13 +193,14 @@ export class EvidenceRepository {
         tiles.map(({ hashes }) => hashes),
         tiles.map(({ oldestAt }) => oldestAt),
         tiles.map(({ newestAt }) => newestAt),
+        size,
+        chainHash,
+        checkpoint?.sequence ?? null,
+        checkpoint?.checkpoint ?? null,
+        checkpoint?.issuedAt ?? null,
+        checkpoint === null ? null : Buffer.from(checkpointHash(checkpoint.checkpoint), 'hex'),
       ],
     );
-    await transaction.query('UPDATE audit_trees SET size = $2, chain_hash = $3 WHERE organization_id = $1', [
-      organizationId,
-      size,
-      chainHash,
-    ]);
   }
 
   /** The hashes of a tile, or null. */
@@ -135,21 +212,14 @@ export class EvidenceRepository {
     return rows[0]?.hashes ?? null;
   }
 
-  /** Stores a checkpoint. */
-  async insertCheckpoint(
-    transaction: EntityManager,
-    organizationId: string,
-    { sequence, checkpoint, issuedAt }: StoredCheckpoint,
-    checkpointHash: string,
-  ): Promise<void> {
-    await transaction.query(
-      'INSERT INTO audit_checkpoints (organization_id, sequence, checkpoint, issued_at) VALUES ($1, $2, $3, $4)',
-      [organizationId, sequence, checkpoint, issuedAt],
+  /** How many checkpoints were issued after `since`; counts no further than `most`. */
+  async countCheckpoints(reader: EntityManager, organizationId: string, since: Date, most: number): Promise<number> {
+    const rows = await reader.query<{ count: string }[]>(
+      `SELECT count(*) FROM (
+          SELECT 1 FROM audit_checkpoints WHERE organization_id = $1 AND issued_at > $2 LIMIT $3) made`,
+      [organizationId, since, most],
     );
-    await transaction.query(
-      'UPDATE audit_trees SET checkpoint_sequence = $2, checkpoint_hash = $3 WHERE organization_id = $1',
-      [organizationId, sequence, Buffer.from(checkpointHash, 'hex')],
-    );
+    return Number(rows[0]?.count ?? 0);
   }
 
   /** The checkpoint over exactly `sequence` events, or null. */
@@ -213,38 +283,6 @@ export class EvidenceRepository {
     );
     const event = rows[0]?.event ?? null;
     return event === null ? null : Number(event);
-  }
-
-  /** The last of the `limit` organizations after `after`; null where fewer are left. */
-  async pageEnd(after: string, limit: number): Promise<string | null> {
-    const rows = await this.unitOfWork.reader.query<{ organization_id: string }[]>(
-      `SELECT organization_id FROM organization_ledgers WHERE organization_id > $1
-        ORDER BY organization_id OFFSET $2 LIMIT 1`,
-      [after, limit - 1],
-    );
-    return rows[0]?.organization_id ?? null;
-  }
-
-  /**
-   * Organizations after `after` up to `end` whose chains want a checkpoint: `events` events wait for one, or one that
-   * occurred at `before` or earlier does.
-   */
-  async due(after: string, end: string, events: number, before: Date): Promise<DueOrganization[]> {
-    const rows = await this.unitOfWork.reader.query<{ organization_id: string; checkpoint_sequence: string }[]>(
-      `SELECT l.organization_id, coalesce(t.checkpoint_sequence, 0) AS checkpoint_sequence
-        FROM organization_ledgers l
-        LEFT JOIN audit_trees t ON t.organization_id = l.organization_id
-        WHERE l.organization_id > $1 AND l.organization_id <= $2 AND l.sequence > coalesce(t.checkpoint_sequence, 0)
-          AND (l.sequence - coalesce(t.checkpoint_sequence, 0) >= $3 OR (
-            SELECT e.occurred_at FROM audit_events e
-              WHERE e.organization_id = l.organization_id AND e.sequence > coalesce(t.checkpoint_sequence, 0)
-              ORDER BY e.sequence LIMIT 1) <= $4)`,
-      [after, end, events, before],
-    );
-    return rows.map((row) => ({
-      organizationId: row.organization_id,
-      checkpointSequence: Number(row.checkpoint_sequence),
-    }));
   }
 }
 

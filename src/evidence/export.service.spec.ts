@@ -35,7 +35,7 @@ function exportOfAMillion(): { service: ExportService; read: () => number } {
     tree: () => Promise.resolve(null),
     checkpointsFrom: () => Promise.resolve([]),
   } as unknown as EvidenceRepository;
-  const checkpoints = { current: () => Promise.resolve(checkpoint) } as unknown as CheckpointsService;
+  const checkpoints = { currentStored: () => Promise.resolve(checkpoint) } as unknown as CheckpointsService;
   const signer = { jwks: () => Promise.resolve({ keys: [] }) } as unknown as CheckpointSigner;
   return { service: new ExportService(repository, audit, checkpoints, signer), read: () => read };
 }

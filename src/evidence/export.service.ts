@@ -68,12 +68,12 @@ export class ExportService {
   }
 
   /**
-   * A checkpoint over everything. Nothing is signed over a broken chain: that is given whole, with the newest checkpoint
+   * A stored checkpoint, over everything unless the last hour has many already. Nothing is signed over a broken chain: that is given whole, with the newest checkpoint
    * from before, and what is wrong with it is for the verifier to say.
    */
   private async newest(organizationId: string): Promise<{ checkpoint: string; last: number }> {
     try {
-      const checkpoint = await this.checkpoints.current(organizationId);
+      const checkpoint = await this.checkpoints.currentStored(organizationId);
       return { checkpoint, last: readCheckpoint(checkpoint).sequence };
     } catch (error) {
       if (!(error instanceof Problem) || error.code !== 'conflict') throw error;

@@ -1,4 +1,4 @@
-import { leafHash, nodeHash, rootOf, subtreesOf, type SubtreeHash } from './merkle.js';
+import { nodesOver, rootOf, subtreesOf, type SubtreeHash } from './merkle.js';
 
 /** Hashes of one tile, and the height of the subtree that a complete tile stands for. */
 export const TILE_WIDTH = 256;
@@ -19,12 +19,6 @@ export interface Tile {
 /** Reads the hashes of a stored tile; null where there is none. */
 export type LoadTile = (level: number, tile: number) => Promise<Buffer | null>;
 
-/** When the events of a tile occurred. */
-interface TimeSpan {
-  readonly oldestAt: Date;
-  readonly newestAt: Date;
-}
-
 /** The stored tree lacks hashes that it should have. */
 export class TreeDamaged extends Error {
   constructor(level: number, tile: number) {
@@ -33,10 +27,18 @@ export class TreeDamaged extends Error {
   }
 }
 
-/** What the tree takes of an event. */
-export interface TreeEvent {
-  readonly hash: Buffer;
-  readonly occurredAt: Date;
+/** Leaf hashes of events that stand one behind the other in one tile. */
+export interface LeafRun {
+  readonly leaves: Buffer;
+  readonly oldestAt: Date;
+  readonly newestAt: Date;
+}
+
+/** A tile that was read. */
+export interface KnownTile {
+  readonly level: number;
+  readonly tile: number;
+  readonly hashes: Buffer;
 }
 
 /**
@@ -47,7 +49,16 @@ export class HashTree {
   private readonly known = new Map<string, Buffer>();
   private readonly grown = new Map<string, Tile>();
 
-  constructor(private readonly load: LoadTile) {}
+  /**
+   * @param load reads a tile that is not known
+   * @param known tiles that were read already
+   */
+  constructor(
+    private readonly load: LoadTile,
+    known: readonly KnownTile[] = [],
+  ) {
+    for (const { level, tile, hashes } of known) this.known.set(`${level}/${tile}`, hashes);
+  }
 
   /** The hash of a complete subtree. Throws `TreeDamaged`. */
   readonly subtree: SubtreeHash = async (height, index) => {
@@ -89,18 +100,12 @@ export class HashTree {
   }
 
   /**
-   * Appends events.
+   * Appends leaves.
    *
    * @param size how many the tree has
    */
-  async append(size: number, events: readonly TreeEvent[]): Promise<void> {
-    for (let from = 0; from < events.length;) {
-      const room = TILE_WIDTH - ((size + from) % TILE_WIDTH);
-      const part = events.slice(from, from + room);
-      const leaves = part.map(({ hash }) => leafHash(hash));
-      await this.push(0, size + from, leaves, spanOf(part));
-      from += part.length;
-    }
+  append(size: number, run: LeafRun): Promise<void> {
+    return this.push(0, size, run.leaves, run);
   }
 
   /** The tiles that grew, as they are to be stored. */
@@ -111,12 +116,14 @@ export class HashTree {
   }
 
   /** Puts hashes into one tile, which has room for them, and the root of a tile that is complete one level higher. */
-  private async push(level: number, index: number, hashes: readonly Buffer[], span: TimeSpan | null): Promise<void> {
+  private async push(level: number, index: number, hashes: Buffer, span: LeafRun | null): Promise<void> {
     const tile = Math.floor(index / TILE_WIDTH);
     const at = index % TILE_WIDTH;
     const before = at === 0 ? Buffer.alloc(0) : await this.hashesOf(level, tile);
     if (before.length < at * HASH_LENGTH) throw new TreeDamaged(level, tile);
-    const whole = Buffer.concat([before.subarray(0, at * HASH_LENGTH), ...hashes]);
+    const end = at + hashes.length / HASH_LENGTH;
+    if (end > TILE_WIDTH) throw new Error('the hashes do not fit into one tile');
+    const whole = Buffer.concat([before.subarray(0, at * HASH_LENGTH), hashes]);
     const key = `${level}/${tile}`;
     const known = this.grown.get(key);
     this.remember(key, whole);
@@ -127,7 +134,7 @@ export class HashTree {
       oldestAt: earlier(known?.oldestAt ?? null, span?.oldestAt ?? null),
       newestAt: later(known?.newestAt ?? null, span?.newestAt ?? null),
     });
-    if (at + hashes.length === TILE_WIDTH) await this.push(level + 1, tile, [foldHashes(whole)], null);
+    if (end === TILE_WIDTH) await this.push(level + 1, tile, foldHashes(whole), null);
   }
 
   private async fold(level: number, tile: number, at: number, width: number): Promise<Buffer> {
@@ -152,21 +159,20 @@ export class HashTree {
   }
 }
 
-/** The root over a power of two of hashes that stand one behind the other. */
-function foldHashes(hashes: Buffer): Buffer {
-  let row: Buffer[] = [];
-  for (let at = 0; at < hashes.length; at += HASH_LENGTH) row.push(hashes.subarray(at, at + HASH_LENGTH));
-  while (row.length > 1) {
-    const above: Buffer[] = [];
-    for (let pair = 0; pair < row.length; pair += 2) above.push(nodeHash(row[pair] as Buffer, row[pair + 1] as Buffer));
-    row = above;
+/** The last tiles of a tree of `size` leaves that are not complete: what growing it and its root need, level by level. */
+export function edgeOf(size: number): { readonly level: number; readonly tile: number }[] {
+  const edge: { level: number; tile: number }[] = [];
+  for (let [level, count] = [0, size]; count > 0; level += 1, count = Math.floor(count / TILE_WIDTH)) {
+    if (count % TILE_WIDTH !== 0) edge.push({ level, tile: Math.floor(count / TILE_WIDTH) });
   }
-  return row[0] as Buffer;
+  return edge;
 }
 
-function spanOf(events: readonly TreeEvent[]): TimeSpan {
-  const instants = events.map(({ occurredAt }) => occurredAt.getTime());
-  return { oldestAt: new Date(Math.min(...instants)), newestAt: new Date(Math.max(...instants)) };
+/** The root over a power of two of hashes that stand one behind the other. */
+function foldHashes(hashes: Buffer): Buffer {
+  let row = hashes;
+  while (row.length > HASH_LENGTH) row = nodesOver(row);
+  return row;
 }
 
 function earlier(a: Date | null, b: Date | null): Date | null {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { createHash } from 'node:crypto';
-import { HashTree, TreeDamaged } from './hash-tree.js';
+import { edgeOf, HashTree, TILE_WIDTH, TreeDamaged } from './hash-tree.js';
 import { consistencyPath, GrowingTree, inclusionPath, isConsistent, isIncluded, leafHash, nodeHash } from './merkle.js';
 
 const sha256 = (...parts: Buffer[]) => createHash('sha256').update(Buffer.concat(parts)).digest();
@@ -24,11 +24,13 @@ async function storedTree(size: number, step = 700): Promise<{ tree: HashTree; t
   const load = (level: number, tile: number) => Promise.resolve(tiles.get(`${level}/${tile}`) ?? null);
   for (let from = 0; from < size; from += step) {
     const tree = new HashTree(load);
-    const events = Array.from({ length: Math.min(step, size - from) }, (_, index) => ({
-      hash: eventHash(from + index),
-      occurredAt: new Date(from + index),
-    }));
-    await tree.append(from, events);
+    const end = Math.min(from + step, size);
+    for (let at = from; at < end;) {
+      const next = Math.min(end, (Math.floor(at / TILE_WIDTH) + 1) * TILE_WIDTH);
+      const leaves = Buffer.concat(LEAVES.slice(at, next));
+      await tree.append(at, { leaves, oldestAt: new Date(at), newestAt: new Date(next - 1) });
+      at = next;
+    }
     for (const { level, tile, hashes } of tree.takeGrown()) tiles.set(`${level}/${tile}`, hashes);
   }
   return { tree: new HashTree(load), tiles };
@@ -53,6 +55,22 @@ describe('the Merkle tree of RFC 9162', () => {
       expect(growing.root()).toEqual(root);
       expect(await tree.root(count)).toEqual(root);
       expect(new GrowingTree(count, await tree.subtrees(count)).root()).toEqual(root);
+    }
+  });
+
+  it('needs no tiles but those at its edge to grow and to have its root', async () => {
+    for (const size of [1, 255, 256, 257, 511, 512, 2000, 2816]) {
+      const { tiles } = await storedTree(size);
+      const known = edgeOf(size).map(({ level, tile }) => {
+        const hashes = tiles.get(`${level}/${tile}`);
+        if (hashes === undefined) throw new Error(`there is no tile ${level}/${tile}`);
+        return { level, tile, hashes };
+      });
+      const tree = new HashTree(() => Promise.reject(new Error('no tile more is read')), known);
+      const next = Math.min(3000, (Math.floor(size / TILE_WIDTH) + 1) * TILE_WIDTH);
+      const leaves = Buffer.concat(LEAVES.slice(size, next));
+      await tree.append(size, { leaves, oldestAt: new Date(0), newestAt: new Date(0) });
+      expect(await tree.root(next)).toEqual(merkleTreeHash(LEAVES.slice(0, next)));
     }
   });
 

@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto';
 
 const LEAF = Buffer.of(0);
-const NODE = Buffer.of(1);
+/** 0x01 and room for two hashes: filled and hashed in one go, so that a node costs no memory of its own. */
+const NODE = Buffer.alloc(65, 1);
 
 /**
  * The leaf hash of an event, RFC 9162 §2.1.1: SHA-256 over 0x00 and the 32 bytes of the event's `hash`.
@@ -14,7 +15,19 @@ export function leafHash(eventHash: Buffer): Buffer {
 
 /** The hash of an inner node, RFC 9162 §2.1.1: SHA-256 over 0x01 and the hashes of its two children. */
 export function nodeHash(left: Buffer, right: Buffer): Buffer {
-  return hash('sha256', Buffer.concat([NODE, left, right]), 'buffer');
+  left.copy(NODE, 1);
+  right.copy(NODE, 33);
+  return hash('sha256', NODE, 'buffer');
+}
+
+/** The hashes one level above hashes that stand one behind the other, an even number of them. */
+export function nodesOver(hashes: Buffer): Buffer {
+  const nodes = Buffer.allocUnsafe(hashes.length / 2);
+  for (let at = 0; at < hashes.length; at += 64) {
+    hashes.copy(NODE, 1, at, at + 64);
+    hash('sha256', NODE, 'buffer').copy(nodes, at / 2);
+  }
+  return nodes;
 }
 
 /** The hash of a complete subtree: its leaves are `2^height · index` up to, not including, `2^height · (index + 1)`. */

@@ -1,8 +1,9 @@
-// Token throughput of two builds, in turns: node test/bench/token-throughput.mjs DIST_BEFORE DIST_AFTER [--rounds 6]
-// [--seconds 8]. Each build runs in a process of its own with a PostgreSQL of its own; the load comes from this process.
+// Token throughput of builds, in turns: node test/bench/token-throughput.mjs DIST... [--rounds 6] [--seconds 8]. Each build
+// runs in a process of its own with a PostgreSQL of its own; the load comes from this process. On Linux also the time on
+// the processor of one token, of Node and of PostgreSQL: what other work on the machine changes least.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -11,11 +12,13 @@ import { parseArgs } from 'node:util';
 import { pathToFileURL } from 'node:url';
 
 const CONCURRENCY = 64;
+/** Of the clock that /proc counts in. */
+const TICKS_A_SECOND = 100;
 
 if (process.argv[2] === '--serve') await serve(process.argv[3]);
 else await compare();
 
-/** Runs one build until standard input ends; says where it listens and who its client is. */
+/** Runs one build until standard input ends; says where it listens and who its client is, and on each line what it used. */
 async function serve(dist) {
   const load = (file) => import(pathToFileURL(path.join(dist, 'src', file)).href);
   const folder = mkdtempSync(path.join(tmpdir(), 'agentidp-bench-'));
@@ -34,11 +37,38 @@ async function serve(dist) {
   const client = await app.get(OperatorService).ensure(null);
   await app.listen({ host: '127.0.0.1', port: 0 });
   console.log(JSON.stringify({ url: await app.getUrl(), ...client }));
-  for await (const _ of process.stdin);
+  const postmaster = Number(
+    readFileSync(path.join(postgres.dataDirectory, 'postgres/cluster/postmaster.pid'), 'utf8').split('\n')[0],
+  );
+  for await (const _ of createInterface(process.stdin)) {
+    const { user, system } = process.cpuUsage();
+    console.log(JSON.stringify({ node: (user + system) / 1e6, postgres: secondsOf(postmaster) }));
+  }
   await app.close();
   await postgres.stop();
   rmSync(postgres.dataDirectory, { recursive: true, force: true });
   rmSync(folder, { recursive: true, force: true });
+}
+
+/** The time on the processor of a process, of its children and of those that have ended; 0 where /proc does not tell. */
+function secondsOf(parent) {
+  if (!existsSync('/proc/self/stat')) return 0;
+  let ticks = 0;
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    let fields;
+    try {
+      fields = readFileSync(`/proc/${entry}/stat`, 'utf8')
+        .replace(/^.*\) /, '')
+        .split(' ');
+    } catch {
+      continue;
+    }
+    const [own, ended] = [Number(fields[11]) + Number(fields[12]), Number(fields[13]) + Number(fields[14])];
+    if (Number(entry) === parent) ticks += own + ended;
+    else if (Number(fields[1]) === parent) ticks += own;
+  }
+  return ticks / TICKS_A_SECOND;
 }
 
 async function compare() {
@@ -48,20 +78,26 @@ async function compare() {
   });
   const builds = [];
   for (const dist of positionals) builds.push(await start(path.resolve(dist)));
-  const rates = builds.map(() => []);
   for (const build of builds) await load(build, 3);
   for (let round = 0; round < Number(values.rounds); round += 1) {
-    // In turns, and each first as often as the other.
-    const order = round % 2 === 0 ? [0, 1] : [1, 0];
-    for (const index of order) rates[index].push(await load(builds[index], Number(values.seconds)));
-    console.log(rates.map((all) => all.at(-1).toFixed(0)).join(' and '), 'tokens a second');
+    // In turns, and each as often first.
+    for (const [turn] of builds.entries()) {
+      const build = builds[(turn + round) % builds.length];
+      build.rounds.push(await load(build, Number(values.seconds)));
+    }
+    console.log(builds.map(({ rounds }) => rounds.at(-1).rate.toFixed(0)).join(', '), 'tokens a second');
   }
-  const ratios = rates[1].map((rate, round) => rate / rates[0][round]).sort((a, b) => a - b);
-  const mean = (all) => all.reduce((sum, rate) => sum + rate, 0) / all.length;
-  console.log(`mean ${rates.map((all) => mean(all).toFixed(0)).join(' and ')} tokens a second`);
-  console.log(
-    `after / before: ratio of the means ${(mean(rates[1]) / mean(rates[0])).toFixed(3)}, rounds ${ratios.map((ratio) => ratio.toFixed(2)).join(' ')}`,
-  );
+  const [first] = builds;
+  for (const build of builds) {
+    const of = (member) => mean(build.rounds.map((round) => round[member]));
+    const ratios = build.rounds.map(({ rate }, round) => rate / first.rounds[round].rate).sort((a, b) => a - b);
+    const cpu = (round) => round.node + round.postgres;
+    const cpuRatios = build.rounds.map((round, n) => cpu(round) / cpu(first.rounds[n])).sort((a, b) => a - b);
+    console.log(
+      `${build.dist}: ${of('rate').toFixed(0)} tokens a second, ${of('node').toFixed(0)} µs of Node and ${of('postgres').toFixed(0)} µs of PostgreSQL a token;`,
+      `to the first: median of the rounds ${ratios[ratios.length >> 1].toFixed(3)} in tokens, ${cpuRatios[cpuRatios.length >> 1].toFixed(3)} in time on the processor`,
+    );
+  }
   for (const { child } of builds) child.stdin.end();
 }
 
@@ -70,19 +106,29 @@ async function start(dist) {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, UV_THREADPOOL_SIZE: '2' },
   });
-  for await (const line of createInterface(child.stdout)) {
-    if (line.startsWith('{')) return { child, ...JSON.parse(line), agent: new Agent({ keepAlive: true }) };
+  const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+  for (;;) {
+    const { value, done } = await lines.next();
+    if (done) throw new Error(`${dist} did not start`);
+    if (value.startsWith('{')) {
+      return { dist, child, lines, rounds: [], ...JSON.parse(value), agent: new Agent({ keepAlive: true }) };
+    }
   }
-  throw new Error(`${dist} did not start`);
 }
 
-/** Asks for tokens as fast as they come, for some seconds; resolves to how many came in each. */
+async function used({ child, lines }) {
+  child.stdin.write('\n');
+  return JSON.parse((await lines.next()).value);
+}
+
+/** Asks for tokens as fast as they come, for some seconds: how many came in each, and what one cost in microseconds. */
 async function load(build, seconds) {
   const body = new URLSearchParams({
     grant_type: 'client_credentials',
     client_id: build.clientId,
     client_secret: build.clientSecret,
   }).toString();
+  const before = await used(build);
   const started = performance.now();
   const end = started + seconds * 1000;
   let count = 0;
@@ -93,7 +139,14 @@ async function load(build, seconds) {
     }
   };
   await Promise.all(Array.from({ length: CONCURRENCY }, worker));
-  return (count * 1000) / (performance.now() - started);
+  const rate = (count * 1000) / (performance.now() - started);
+  const after = await used(build);
+  const each = (member) => ((after[member] - before[member]) * 1e6) / count;
+  return { rate, node: each('node'), postgres: each('postgres') };
+}
+
+function mean(all) {
+  return all.reduce((sum, value) => sum + value, 0) / all.length;
 }
 
 function ask({ url, agent }, body) {

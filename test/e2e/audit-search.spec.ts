@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { FAILING_ACTIONS } from '../../src/platform/kernel/audit-event.js';
 import type { TestAgent } from '../support/api.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 
@@ -68,6 +69,11 @@ describe('searching the audit log', () => {
       expect([given, await list(new URLSearchParams(given).toString())]).toEqual([given, expected]);
     }
   }, 60_000);
+
+  it('knows which acts may be failures', () => {
+    const failed = new Set(all.filter(({ outcome }) => outcome === 'failure').map(({ action }) => action));
+    expect([...failed]).toEqual([...FAILING_ACTIONS]);
+  });
 
   it('gives stable pages while events arrive', async () => {
     const query = `agentId=${agents[1]?.agentId ?? ''}`;

@@ -105,18 +105,38 @@ describe('evidence that verifies offline', () => {
 
   it('verifies with forty lines of plain Node that share no code with the product', async () => {
     const source = await readFile(INDEPENDENT, 'utf8');
-    expect([...source.matchAll(/from '([^']+)'/g)].map(([, name]) => name)).toEqual(['node:crypto', 'node:fs']);
-    const good = await run(INDEPENDENT, await file('good.ndjson', lines), jwks);
+    expect([...source.matchAll(/from '([^']+)'/g)].map(([, name]) => name)).toEqual([
+      'node:assert/strict',
+      'node:crypto',
+      'node:fs',
+    ]);
+    expect(source).not.toMatch(/import\(|require/);
+    expect(source.trimEnd().split('\n').length).toBeLessThanOrEqual(40);
+    const independent = async (content: readonly string[], keys = jwks, ...more: string[]) =>
+      run(INDEPENDENT, await file('copy.ndjson', content), keys, ...more);
+    const good = await independent(lines, jwks, kept);
     expect([good.code, good.text]).toEqual([0, `${lines.length - 3} events verify\n`]);
-    for (const bad of [
-      lines.map((line) => line.replace('"token.issued"', '"token.revoked"')),
-      lines.filter((_, index) => index !== at(6)),
-      lines.slice(0, -1),
-      lines.filter((_, index) => index !== parsed().findIndex(({ checkpoint }) => checkpoint !== undefined)),
-      lines.map((line) => line.replace('"checkpoint":"ey', '"checkpoint":"eX')),
-    ]) {
-      expect((await run(INDEPENDENT, await file('bad.ndjson', bad), jwks)).code).toBe(1);
+    const first = parsed().findIndex(({ checkpoint }) => checkpoint !== undefined);
+    for (const [what, bad] of Object.entries({
+      'an event changed': lines.map((line) => line.replace('"token.issued"', '"token.revoked"')),
+      'an event removed': lines.filter((_, index) => index !== at(6)),
+      'an event repeated': lines.flatMap((line, index) => (index === at(6) ? [line, line] : [line])),
+      'two events changed over': lines.map((_, n) => lines[n === at(6) ? at(7) : n === at(7) ? at(6) : n] ?? ''),
+      'the last line cut off': lines.slice(0, -1),
+      'the last line cut in the middle': [...lines.slice(0, -1), lines.at(-1)?.slice(0, 300) ?? ''],
+      'a checkpoint left out': lines.filter((_, index) => index !== first),
+      'a checkpoint altered': lines.map((line) => line.replace('"checkpoint":"ey', '"checkpoint":"eX')),
+      'a member twice': lines.map((line, n) => (n === at(6) ? line.replace('{', '{"action":"agent.created",') : line)),
+    })) {
+      expect([what, (await independent(bad)).code]).toEqual([what, 1]);
     }
+    // Keys that are not for checkpoints, and none at all, vouch for nothing.
+    const keys = await readFile(jwks, 'utf8');
+    const others = await file('others.json', keys.replaceAll('"purpose":"audit"', '"purpose":"access_token"'));
+    expect((await independent(lines, others)).code).toBe(1);
+    // The beginning of the log alone is not the log of a checkpoint that was kept from later.
+    expect((await independent(lines.slice(0, first + 1))).code).toBe(0);
+    expect((await independent(lines.slice(0, first + 1), jwks, kept)).code).toBe(1);
   });
 
   it('goes on where an export broke off, and verifies both parts joined', async () => {

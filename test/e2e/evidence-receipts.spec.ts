@@ -49,6 +49,21 @@ describe('receipts', () => {
     expect((await get(`/audit/receipt?jti=${String(jti).toUpperCase()}`)).status).toBe(200);
   });
 
+  it('of a token from before its jti was the id of its event are found by that event', async () => {
+    const token = await service.api.token(tenantAgent);
+    const { jti: eventId, iat } = claimsOf(token);
+    const jti = randomUUID();
+    await service.database.query('UPDATE audit_events SET target_id = $2 WHERE event_id = $1', [eventId, jti]);
+    expect((await get(`/audit/receipt?jti=${jti}`)).status).toBe(404);
+    const second = (offset: number) => new Date((Number(iat) + offset) * 1000).toISOString();
+    const { body } = await get(`/audit?action=token.issued&from=${second(-1)}&to=${second(2)}`);
+    const found = (body['data'] as { eventId: string; target: { id: string } }[]).find(
+      ({ target }) => target.id === jti,
+    );
+    expect(found?.eventId).toBe(eventId);
+    expect((await get(`/audit/${String(found?.eventId)}/receipt`)).status).toBe(200);
+  });
+
   it('are nobody else’s, and of nothing else', async () => {
     const { jti: foreignJti } = claimsOf(operator);
     const [foreign] = (await get('/audit?limit=1', operator)).body['data'] as { eventId: string }[];

@@ -42,6 +42,9 @@ export const AUDIT_ACTIONS = [
 /** The name of an act in the audit log. */
 export type AuditAction = (typeof AUDIT_ACTIONS)[number];
 
+/** The acts that may be recorded as failures. */
+export const FAILING_ACTIONS: readonly AuditAction[] = ['token.refused'];
+
 /** How an act ended. */
 export const AUDIT_OUTCOMES = ['success', 'failure'] as const;
 

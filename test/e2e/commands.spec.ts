@@ -1,0 +1,27 @@
+import { describe, expect, it } from '@jest/globals';
+import { SchedulerRegistry } from '@nestjs/schedule';
+import { createApp } from '../../src/app.js';
+import { loadConfig } from '../../src/platform/config/load-config.js';
+import { startTestApp } from '../support/test-app.js';
+import { TEST_MASTER_KEY } from '../support/test-database.js';
+
+describe('an operator command', () => {
+  it('runs none of the timers of the service: it signs no checkpoints, removes nothing and closes no windows', async () => {
+    const service = await startTestApp();
+    try {
+      expect(service.app.get(SchedulerRegistry, { strict: false }).getIntervals()).not.toEqual([]);
+      const { servingUrl } = service.database;
+      const config = loadConfig({ NODE_ENV: 'test', LOG_LEVEL: 'silent', DATABASE_URL: servingUrl });
+      const { clock } = service;
+      const command = await createApp({ config, clock, masterKey: TEST_MASTER_KEY, servingUrl }, 'command');
+      try {
+        const timers = command.get(SchedulerRegistry, { strict: false });
+        expect([timers.getIntervals(), timers.getTimeouts(), [...timers.getCronJobs()]]).toEqual([[], [], []]);
+      } finally {
+        await command.close();
+      }
+    } finally {
+      await service.close();
+    }
+  });
+});
