@@ -4,6 +4,7 @@ import { AuditModule } from '../audit/audit.module.js';
 import { OrganizationsModule } from '../organizations/organizations.module.js';
 import { ResourcesModule } from '../resources/resources.module.js';
 import { AgentEntity } from './agent.entity.js';
+import { AgentReader } from './agent-reader.js';
 import { AgentsController } from './agents.controller.js';
 import { AgentsRepository } from './agents.repository.js';
 import { AgentsService } from './agents.service.js';
@@ -12,7 +13,7 @@ import { AgentsService } from './agents.service.js';
 @Module({
   imports: [TypeOrmModule.forFeature([AgentEntity]), AuditModule, OrganizationsModule, ResourcesModule],
   controllers: [AgentsController],
-  providers: [AgentsService, AgentsRepository],
+  providers: [AgentsService, AgentsRepository, AgentReader],
   exports: [AgentsService],
 })
 export class AgentsModule {}
