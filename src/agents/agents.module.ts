@@ -2,6 +2,7 @@ import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { AuditModule } from '../audit/audit.module.js';
 import { OrganizationsModule } from '../organizations/organizations.module.js';
+import { HttpModule } from '../platform/http/http.module.js';
 import { ResourcesModule } from '../resources/resources.module.js';
 import { AgentEntity } from './agent.entity.js';
 import { AgentReader } from './agent-reader.js';
@@ -11,7 +12,7 @@ import { AgentsService } from './agents.service.js';
 
 /** Agent identities. */
 @Module({
-  imports: [TypeOrmModule.forFeature([AgentEntity]), AuditModule, OrganizationsModule, ResourcesModule],
+  imports: [TypeOrmModule.forFeature([AgentEntity]), HttpModule, AuditModule, OrganizationsModule, ResourcesModule],
   controllers: [AgentsController],
   providers: [AgentsService, AgentsRepository, AgentReader],
   exports: [AgentsService],
