@@ -205,7 +205,7 @@ describe('the statements of', () => {
 
   it('the reading of an agent are the check of the token and the read', async () => {
     expect((await service.api.call('GET', `/agents/${agent.agentId}`, token)).status).toBe(200);
-    expect(statements).toEqual(['token_tiers', 'SELECT "AgentEntity"."organization_id"']);
+    expect(statements).toEqual(['token_tiers', 'read_agents']);
   });
 
   it('the reading of an agent by the operator are one more, which finds its organization', async () => {
