@@ -59,7 +59,9 @@ describe('no table is scanned by', () => {
     const again = values.map((value, at) => (name === 'issue_tokens' && at === 5 ? `{${randomUUID()}}` : value));
     await connection.query({ ...statement, values: again });
     const { rows } = await connection.query<{ relname: string; seq_scan: string }>(
-      'SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE seq_scan > 0 ORDER BY relname',
+      // That one has a single row.
+      `SELECT relname, seq_scan FROM pg_stat_xact_user_tables
+        WHERE seq_scan > 0 AND relname <> 'signing_key_set' ORDER BY relname`,
     );
     await connection.query('ROLLBACK');
     expect(rows).toEqual([]);
