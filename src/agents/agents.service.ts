@@ -16,6 +16,7 @@ import { BUILT_IN_SCOPE_NAMES, isBuiltInScope } from '../platform/kernel/scopes.
 import { organizationFor } from '../platform/kernel/tenancy.js';
 import { isUuid, LOWER_CASE_UUID } from '../platform/kernel/uuid.js';
 import { ResourcesService } from '../resources/resources.service.js';
+import { AgentReader } from './agent-reader.js';
 import { applyChanges, changes, killTokens, newAgent } from './agent-changes.js';
 import type { AgentEntity } from './agent.entity.js';
 import { AgentsRepository, type AgentFilter } from './agents.repository.js';
@@ -37,6 +38,7 @@ export class AgentsService {
 
   constructor(
     private readonly repository: AgentsRepository,
+    private readonly reader: AgentReader,
     private readonly organizations: OrganizationsService,
     private readonly resources: ResourcesService,
     private readonly audit: AuditService,
@@ -121,7 +123,7 @@ export class AgentsService {
    */
   async read(caller: Principal, agentId: string): Promise<AgentEntity> {
     const organizationId = await this.organizationOf(caller, agentId);
-    const agent = await this.repository.find(organizationId, agentId.toLowerCase());
+    const agent = await this.reader.read({ organizationId, agentId: agentId.toLowerCase() });
     if (agent === null) throw problems.notFound;
     return agent;
   }

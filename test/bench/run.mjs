@@ -1,4 +1,4 @@
-// npm run bench [-- SECTION…] [--quick] [--rounds N] [--seconds N] [--scale X] [--minutes N]
+// npm run bench [-- SECTION…] [--quick] [--rounds N] [--seconds N] [--warm-up SECONDS] [--scale X] [--minutes N]
 //
 // Measures the service as it is shipped: guards, validation, log lines and metrics are on. Each section starts its own
 // PostgreSQL, prints a table and writes it to test/bench/results/. Sections: rivals (the only one unless named), reads,
@@ -25,6 +25,7 @@ const { values, positionals } = parseArgs({
     quick: { type: 'boolean', default: false },
     rounds: { type: 'string' },
     seconds: { type: 'string' },
+    'warm-up': { type: 'string' },
     scale: { type: 'string', default: '0.01' },
     minutes: { type: 'string', default: '10' },
     profile: { type: 'boolean', default: false },
@@ -36,7 +37,7 @@ const options = {
   rounds: Number(values.rounds ?? (quick ? 2 : 5)),
   seconds: Number(values.seconds ?? (quick ? 3 : 8)),
   // Until the code is compiled for good.
-  warmUp: quick ? 3 : 6,
+  warmUp: Number(values['warm-up'] ?? (quick ? 3 : 6)),
   scale: Number(values.scale),
   minutes: Number(values.minutes),
 };

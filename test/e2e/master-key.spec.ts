@@ -258,7 +258,7 @@ describe('a change of the master key', () => {
     const config = loadConfig({ NODE_ENV: 'test', LOG_LEVEL: 'silent', ISSUER: service.issuer });
     const parts = { config, clock: new SystemClock(), servingUrl: database.servingUrl };
     const changed = { ...parts, masterKey: NEW_KEY, previousMasterKey: TEST_MASTER_KEY };
-    const [one, other] = await Promise.all([createApp(changed, 'load'), createApp(changed, 'load')]);
+    const [one, other] = await Promise.all([createApp(changed, 'command'), createApp(changed, 'command')]);
     const counts = await Promise.all([one, other].map((app) => app.get(Resealing).resealAll()));
     expect(counts.reduce((sum, count) => sum + count)).toBeGreaterThanOrEqual(known.size);
     expect(new Set((await openAll(database, new Sealer(NEW_KEY))).values())).toEqual(new Set(known.values()));

@@ -166,8 +166,7 @@ async function grow({ service, agents }, from, to) {
   await admin.query('VACUUM ANALYZE');
   await admin.query('CHECKPOINT');
   console.error(`grown to ${lastOne} of ${FULL.earned}, ${to} of the full size`);
-  // The follower of the chain takes the new events into its tree meanwhile.
-  await untilTaken(admin, earner.organizationId, lastOne + offset);
+  await intoTheTree(service, earner.organizationId);
 }
 
 function eventsOf(organization, sequence, actor) {
@@ -183,14 +182,18 @@ async function chunks([from, to], work) {
   for (let first = from; first <= to; first += CHUNK) await work([first, Math.min(to, first + CHUNK - 1)]);
 }
 
-async function untilTaken(admin, organizationId, sequence) {
-  for (let waited = 0; waited < 300; waited += 1) {
-    const { rows } = await admin.query('SELECT max(sequence) AS at FROM audit_checkpoints WHERE organization_id = $1', [
-      organizationId,
-    ]);
-    if (Number(rows[0].at) >= sequence) return;
-    await delay(1000);
+/** Has the new events taken into the tree of their chain, so that this is not done while it is measured. */
+async function intoTheTree(service, organizationId) {
+  const operator = await service.token('admin:orgs audit:read');
+  for (let tries = 0; tries < 300; tries += 1) {
+    try {
+      await service.call('GET', `/audit/checkpoint?organizationId=${organizationId}`, operator);
+      return;
+    } catch {
+      await delay(1000);
+    }
   }
+  throw new Error('the events were not taken into the tree');
 }
 
 async function timeRevocations({ service, agents }) {

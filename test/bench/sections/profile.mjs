@@ -8,7 +8,7 @@ import { startOn, startPostgres, stopAll } from '../service.mjs';
 export async function profile({ seconds, warmUp }) {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'agentidp-profile-'));
   const ours = await startOn(await startPostgres(), {
-    env: { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${folder}` },
+    nodeArguments: ['--cpu-prof', `--cpu-prof-dir=${folder}`],
   });
   await measure(ours, [ours.tokenRequest()], 64, warmUp);
   const { count, cost } = await measure(ours, [ours.tokenRequest()], 64, seconds);
