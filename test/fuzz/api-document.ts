@@ -89,9 +89,20 @@ export class ApiDocument {
 
   /** How a value differs from what the document says of an answer; empty: not at all. */
   faultsOfAnswer({ method, path }: Operation, status: number, mediaType: string, value: unknown): string[] {
-    const steps = ['paths', path, method.toLowerCase(), 'responses', String(status), 'content', mediaType, 'schema'];
-    const pointer = steps.map((step) => `/${step.replaceAll('~', '~0').replaceAll('/', '~1')}`).join('');
-    const ref = `${DOCUMENT_ID}#${pointer.split('/').map(encodeURIComponent).join('/')}`;
+    const inAnswer = ['responses', String(status), 'content', mediaType, 'schema'];
+    return this.faultsAt(['paths', path, method.toLowerCase(), ...inAnswer], value);
+  }
+
+  /** How a value differs from what the document says of an operation's body. */
+  faultsOfBody({ method, path, body }: Operation, value: unknown): string[] {
+    if (body === undefined) return [];
+    const inBody = ['requestBody', 'content', body.mediaType, 'schema'];
+    return this.faultsAt(['paths', path, method.toLowerCase(), ...inBody], value);
+  }
+
+  private faultsAt(steps: readonly string[], value: unknown): string[] {
+    const pointer = steps.map((step) => `/${encodeURIComponent(step.replaceAll('~', '~0').replaceAll('/', '~1'))}`);
+    const ref = `${DOCUMENT_ID}#${pointer.join('')}`;
     const validate = this.validators.get(ref) ?? this.ajv.compile({ $ref: ref });
     this.validators.set(ref, validate);
     if (validate(value)) return [];

@@ -30,9 +30,9 @@ const NO_LIMITS = {
 export class Fuzzer {
   /** How often each operation answered with which status. */
   readonly tallies = new Map<string, Record<string, number>>();
-  readonly seed = Number(process.env['FC_SEED'] ?? randomInt(2 ** 31));
 
   private constructor(
+    readonly seed: number,
     readonly service: TestApp,
     readonly document: ApiDocument,
     readonly world: World,
@@ -40,10 +40,11 @@ export class Fuzzer {
   ) {}
 
   static async start(): Promise<Fuzzer> {
-    const service = await startTestApp({ env: NO_LIMITS });
+    const seed = Number(process.env['FC_SEED'] ?? randomInt(2 ** 31));
+    const service = await startTestApp({ env: { ...NO_LIMITS, LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'silent' } });
     const document = await ApiDocument.read(service.api);
     const wire = new Wire(service.url);
-    return new Fuzzer(service, document, await World.make(service, document, wire), wire);
+    return new Fuzzer(seed, service, document, await World.make(service, document, wire, seed), wire);
   }
 
   async close(): Promise<void> {
@@ -139,6 +140,8 @@ function kindOf(fault: string): string {
 
 /** A request as a person can read and repeat it; tokens are cut, they would not hold any more. */
 function textOf({ method, target, headers, body }: Rendered): string {
-  const content = body === undefined ? '' : ` ${JSON.stringify(body.toString('latin1').slice(0, 600))}`;
-  return `${method} ${target} ${JSON.stringify(headers)}${content}`.replace(/eyJ[\w-]{10}[\w.-]+/g, '<token>');
+  const content = body === undefined ? '' : ` ${JSON.stringify(body.toString('latin1'))}`;
+  return `${method} ${target} ${JSON.stringify(headers)}${content}`
+    .replace(/eyJ[\w-]{10,}\.[\w.-]+/g, '<token>')
+    .slice(0, 2000);
 }

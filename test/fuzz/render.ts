@@ -83,7 +83,7 @@ function targetOf(
   const raw = mutations.flatMap((each) => (each.kind === 'rawQuery' ? [each.text] : []));
   const whole = [...pairs, ...raw].join('&');
   // Header fields and target together have at most 16 KiB.
-  return (whole === '' ? rendered : `${rendered}?${whole}`).slice(0, 12_000);
+  return (whole === '' ? rendered : `${rendered}?${whole}`).slice(0, 7000);
 }
 
 function mutated(members: Plan['body'], mutations: readonly Mutation[]): Plan['body'] {

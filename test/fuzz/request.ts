@@ -180,7 +180,11 @@ function mutationsOf({ path, parameters, body }: Operation): fc.Arbitrary<Mutati
 }
 
 function bodyMutations(): fc.Arbitrary<Mutation> {
-  const anyValue = fc.oneof({ weight: 4, arbitrary: hostileValue }, { weight: 1, arbitrary: ref('foreign', '') });
+  const anyValue = fc.oneof(
+    { weight: 4, arbitrary: hostileValue },
+    { weight: 1, arbitrary: fc.constant(null) },
+    { weight: 1, arbitrary: ref('foreign', '') },
+  );
   return fc.oneof(
     { weight: 6, arbitrary: fc.record({ kind: fc.constant('set'), at: index, value: anyValue }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant('drop'), at: index }) },

@@ -25,7 +25,15 @@ export function faultsOfReply(document: ApiDocument, operation: Operation, sent:
     ...faultsOfHeaders(status, headers),
     ...faultsOfContent(document, operation, documented, reply),
     ...leaksOf(document, operation, sent, reply),
+    ...(status < 300 ? laxities(document, operation, sent) : []),
   ];
+}
+
+/** What an operation took although the document does not allow it. */
+function laxities(document: ApiDocument, operation: Operation, { body }: Rendered): string[] {
+  if (operation.body?.mediaType !== 'application/json' || body === undefined || body.length === 0) return [];
+  const faults = document.faultsOfBody(operation, JSON.parse(body.toString('utf8')));
+  return faults.map((fault) => `takes what it may not: ${fault}`);
 }
 
 function faultsOfHeaders(status: number, headers: Reply['headers']): string[] {

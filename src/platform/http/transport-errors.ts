@@ -21,7 +21,7 @@ export function answerFrameworkError(error: FastifyError, request: FastifyReques
  */
 export function answerClientError(error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed) return;
-  if (!socket.writable || socket.bytesWritten > 0) {
+  if (!socket.writable || isAnswering(socket)) {
     socket.destroy();
     return;
   }
@@ -36,6 +36,14 @@ export function answerClientError(error: Error & { code?: string }, socket: Sock
     ...Object.entries(API_SECURITY_HEADERS).map(([name, value]) => `${name}: ${value}`),
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+}
+
+/**
+ * Whether an answer to a request before is still to come or under way: a second one would be taken for it. Node keeps it
+ * in a member of the socket, by which its own handler of these errors goes as well.
+ */
+function isAnswering(socket: Socket & { _httpMessage?: unknown }): boolean {
+  return (socket._httpMessage ?? null) !== null;
 }
 
 function transportFault(code: string | undefined): { status: number; detail: string } {
