@@ -1,4 +1,4 @@
-import { STATUS_CODES } from 'node:http';
+import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { problems } from '../kernel/problem.js';
@@ -39,11 +39,11 @@ export function answerClientError(error: Error & { code?: string }, socket: Sock
 }
 
 /**
- * Whether an answer to a request before is still to come or under way: a second one would be taken for it. Node keeps it
- * in a member of the socket, by which its own handler of these errors goes as well.
+ * Whether what is said now would be taken for the answer to another request: one that has arrived whole waits for its
+ * own, or an answer has begun. Node keeps it in a member of the socket, by which its own handler of these errors goes too.
  */
-function isAnswering(socket: Socket & { _httpMessage?: unknown }): boolean {
-  return (socket._httpMessage ?? null) !== null;
+function isAnswering({ _httpMessage }: Socket & { _httpMessage?: ServerResponse | null }): boolean {
+  return _httpMessage !== undefined && _httpMessage !== null && (_httpMessage.headersSent || _httpMessage.req.complete);
 }
 
 function transportFault(code: string | undefined): { status: number; detail: string } {
