@@ -27,6 +27,7 @@ export class RotateCredentialBody {
     minimum: 0,
     maximum: MAX_OVERLAP_SECONDS,
     default: 0,
+    nullable: true,
     description: 'How long the old secret works on, in seconds.',
   })
   @IsOptional()

@@ -1,6 +1,7 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import { IsInt, IsOptional, IsString, IsUUID, Max, MaxLength, Min, MinLength } from 'class-validator';
+import { MayBeOmitted } from '../../platform/http/validators.js';
 
 /** A checkpoint that the caller kept. */
 export class VerifyKeptBody {
@@ -11,7 +12,7 @@ export class VerifyKeptBody {
   checkpoint!: string;
 
   @ApiPropertyOptional({ format: 'uuid', description: 'Another organization; only for the operator.' })
-  @IsOptional()
+  @MayBeOmitted()
   @IsUUID()
   organizationId?: string;
 }

@@ -52,6 +52,12 @@ const validationExample = problems.validationFailed.withErrors({
   detail: 'name must be longer than or equal to 1 characters',
 });
 
+/** A response of the API document: the errors of one status. */
+export interface ErrorResponse {
+  readonly description: string;
+  readonly content: Readonly<Record<string, { schema: { $ref: string }; examples: Record<string, Example> }>>;
+}
+
 /**
  * Documents the errors of a management route.
  *
@@ -60,7 +66,7 @@ const validationExample = problems.validationFailed.withErrors({
 export function ApiProblemResponses(...statuses: ProblemStatus[]): MethodDecorator & ClassDecorator {
   // Whoever is authenticated has a rate.
   const limited: ProblemStatus[] = statuses.includes(401) ? [429] : [];
-  return applyDecorators(...[...statuses, ...limited].map(problemResponse));
+  return responseDecorators(problemResponses(...statuses, ...limited));
 }
 
 /**
@@ -69,6 +75,16 @@ export function ApiProblemResponses(...statuses: ProblemStatus[]): MethodDecorat
  * @param names names of `oauthErrors`; those of one status become the examples of one response
  */
 export function ApiOAuthErrorResponses(...names: OAuthErrorName[]): MethodDecorator & ClassDecorator {
+  return responseDecorators(oauthResponses(...names));
+}
+
+/** The responses of the management API with these statuses, by status. */
+export function problemResponses(...statuses: ProblemStatus[]): Record<string, ErrorResponse> {
+  return Object.fromEntries(statuses.map((status) => [String(status), problemResponse(status)]));
+}
+
+/** The responses of an OAuth endpoint with these errors, by status. */
+export function oauthResponses(...names: OAuthErrorName[]): Record<string, ErrorResponse> {
   const byStatus = new Map<number, Record<string, Example>>();
   for (const name of names) {
     const error = oauthErrors[name];
@@ -76,28 +92,30 @@ export function ApiOAuthErrorResponses(...names: OAuthErrorName[]): MethodDecora
     examples[name] = { summary: error.error, value: error.toBody() };
     byStatus.set(error.status, examples);
   }
-  return applyDecorators(
-    ...[...byStatus].map(([status, examples]) =>
-      ApiResponse({
-        status,
-        description: Object.values(examples)
-          .map(({ summary }) => summary)
-          .join(', '),
-        content: { 'application/json': { schema: { $ref: '#/components/schemas/OAuthError' }, examples } },
-      }),
-    ),
+  return Object.fromEntries(
+    [...byStatus].map(([status, examples]) => {
+      const description = Object.values(examples).map(({ summary }) => summary);
+      const content = { 'application/json': { schema: { $ref: '#/components/schemas/OAuthError' }, examples } };
+      return [String(status), { description: description.join(', '), content }];
+    }),
   );
 }
 
-function problemResponse(status: ProblemStatus): MethodDecorator & ClassDecorator {
+function responseDecorators(responses: Readonly<Record<string, ErrorResponse>>): MethodDecorator & ClassDecorator {
+  const decorators = Object.entries(responses).map(([status, response]) =>
+    ApiResponse({ status: Number(status), ...response }),
+  );
+  return applyDecorators(...decorators);
+}
+
+function problemResponse(status: ProblemStatus): ErrorResponse {
   const codes = (Object.keys(PROBLEM_KINDS) as ProblemCode[]).filter((code) => PROBLEM_KINDS[code].status === status);
   const examples: Record<string, Example> = {};
   for (const code of codes) examples[code] = { summary: PROBLEM_KINDS[code].title, value: exampleOf(code).toBody() };
-  return ApiResponse({
-    status,
+  return {
     description: codes.map((code) => PROBLEM_KINDS[code].title).join('; '),
     content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' }, examples } },
-  });
+  };
 }
 
 function exampleOf(code: ProblemCode): Problem {

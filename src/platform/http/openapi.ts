@@ -1,7 +1,8 @@
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { DocumentBuilder, SwaggerModule, type OpenAPIObject } from '@nestjs/swagger';
 import { serveApiDocsPage } from './api-docs-page.js';
-import { ERROR_SCHEMAS } from './api-responses.js';
+import { ERROR_SCHEMAS, oauthResponses, problemResponses, type ErrorResponse } from './api-responses.js';
+import { isOAuthPath } from './oauth-path.js';
 
 /** The names of the security schemes, for `@ApiSecurity`. */
 export const SECURITY_SCHEMES = { bearer: 'bearer', clientBasic: 'clientBasic' } as const;
@@ -42,8 +43,39 @@ export function openApiDocument(app: NestFastifyApplication, { issuer, version }
     .build();
   const components = { ...config.components, schemas: { ...config.components?.schemas, ...ERROR_SCHEMAS } };
   const document = SwaggerModule.createDocument(app, { ...config, components });
-  Object.values(document.paths).forEach(dropInventedSuccesses);
+  for (const [path, operations] of Object.entries(document.paths)) {
+    dropInventedSuccesses(operations);
+    addTransportErrors(path, operations);
+  }
   return document;
+}
+
+/** The methods of requests whose bodies are read, also where nobody asked for one. */
+const WITH_BODY: ReadonlySet<string> = new Set(['post', 'put', 'patch', 'delete']);
+
+interface DescribedOperation {
+  responses: Record<string, object>;
+  readonly security?: unknown;
+}
+
+/**
+ * Documents what every operation answers whatever its handler does: to a request that is not well-formed, to a body that
+ * is too large or of the wrong media type, and, where somebody is to be authenticated, while the database is away.
+ */
+function addTransportErrors(path: string, operations: object): void {
+  for (const [method, operation] of Object.entries(operations) as [string, DescribedOperation][]) {
+    const shape = isOAuthPath(path) ? oauthTransportErrors : transportProblems;
+    operation.responses = { ...shape(WITH_BODY.has(method), operation.security !== undefined), ...operation.responses };
+  }
+}
+
+function transportProblems(withBody: boolean, needsDatabase: boolean): Record<string, ErrorResponse> {
+  const ofBody = withBody ? ([413, 415] as const) : [];
+  return problemResponses(400, ...ofBody, ...(needsDatabase ? ([503] as const) : []));
+}
+
+function oauthTransportErrors(withBody: boolean): Record<string, ErrorResponse> {
+  return oauthResponses('invalidRequest', ...(withBody ? (['payloadTooLarge'] as const) : []));
 }
 
 /** Nest invents an empty success for an operation that declares none: one that refuses every request has none. */

@@ -1,4 +1,4 @@
-import { STATUS_CODES } from 'node:http';
+import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { problems } from '../kernel/problem.js';
@@ -21,7 +21,7 @@ export function answerFrameworkError(error: FastifyError, request: FastifyReques
  */
 export function answerClientError(error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed) return;
-  if (!socket.writable || socket.bytesWritten > 0) {
+  if (!socket.writable || isAnswering(socket)) {
     socket.destroy();
     return;
   }
@@ -36,6 +36,14 @@ export function answerClientError(error: Error & { code?: string }, socket: Sock
     ...Object.entries(API_SECURITY_HEADERS).map(([name, value]) => `${name}: ${value}`),
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+}
+
+/**
+ * Whether what is said now would be taken for the answer to another request: one that has arrived whole waits for its
+ * own, or an answer has begun. Node keeps it in a member of the socket, by which its own handler of these errors goes too.
+ */
+function isAnswering({ _httpMessage }: Socket & { _httpMessage?: ServerResponse | null }): boolean {
+  return _httpMessage !== undefined && _httpMessage !== null && (_httpMessage.headersSent || _httpMessage.req.complete);
 }
 
 function transportFault(code: string | undefined): { status: number; detail: string } {

@@ -1,0 +1,3 @@
+import { fuzzEveryOperation } from './operations.js';
+
+fuzzEveryOperation(1000);

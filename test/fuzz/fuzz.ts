@@ -1,0 +1,147 @@
+import fc from 'fast-check';
+import { randomInt } from 'node:crypto';
+import { startTestApp, type TestApp } from '../support/test-app.js';
+import { ApiDocument, type Operation } from './api-document.js';
+import type { Rendered } from './render.js';
+import { plansOf, type Plan } from './request.js';
+import { faultsOfReply } from './verdict.js';
+import { Wire } from './wire.js';
+import { World } from './world.js';
+
+/** Requests of one operation that are under way at once. */
+const AT_ONCE = 8;
+/** After how many requests it is seen to that there are still things to ask for. */
+const STRETCH = 20;
+/** What does its work once at a time for each organization, and says that it is busy where more is asked. */
+const EASILY_BUSY = /^\/api\/v1\/audit\/(verify|export|checkpoint)/;
+/** How many different faults of an operation are told. */
+const TOLD = 5;
+
+/** Nothing waits, however much is asked and however often it is refused. */
+const NO_LIMITS = {
+  RATE_LIMIT_FREE: '0',
+  RATE_LIMIT_PRO: '0',
+  RATE_LIMIT_ENTERPRISE: '0',
+  AUTHENTICATION_FAILURES_PER_CLIENT: '1000',
+  AUTHENTICATION_FAILURES_PER_ADDRESS: '1000000',
+};
+
+/** Sends generated requests to every operation of a running service. The seed is printed; FC_SEED brings it back. */
+export class Fuzzer {
+  /** How often each operation answered with which status. */
+  readonly tallies = new Map<string, Record<string, number>>();
+
+  private constructor(
+    readonly seed: number,
+    readonly service: TestApp,
+    readonly document: ApiDocument,
+    readonly world: World,
+    private readonly wire: Wire,
+  ) {}
+
+  static async start(): Promise<Fuzzer> {
+    const seed = Number(process.env['FC_SEED'] ?? randomInt(2 ** 31));
+    const service = await startTestApp({ env: { ...NO_LIMITS, LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'silent' } });
+    const document = await ApiDocument.read(service.api);
+    const wire = new Wire(service.url);
+    return new Fuzzer(seed, service, document, await World.make(service, document, wire, seed), wire);
+  }
+
+  async close(): Promise<void> {
+    this.wire.close();
+    await this.service.close();
+  }
+
+  /**
+   * Sends `count` requests to an operation.
+   *
+   * @returns what is wrong with the answers, each with the request in its smallest form
+   */
+  async fuzz(operation: Operation, count: number): Promise<string[]> {
+    const plans = plansOf(this.document, operation);
+    const failures = new Map<string, number>();
+    const underway = new Set<Promise<void>>();
+    let run = 0;
+    const launch = async (plan: Plan): Promise<void> => {
+      const index = run;
+      run += 1;
+      if (index % STRETCH === 0) await this.world.provide(operation);
+      const done = this.ask(operation, plan)
+        .then(({ faults }) => {
+          for (const fault of faults) if (!failures.has(kindOf(fault))) failures.set(kindOf(fault), index);
+        })
+        .finally(() => underway.delete(done));
+      underway.add(done);
+      // One at a time where the service says that it can be busy: then it is not.
+      while (underway.size >= (EASILY_BUSY.test(operation.path) ? 1 : AT_ONCE)) await Promise.race(underway);
+    };
+    await fc.assert(fc.asyncProperty(plans, launch), { seed: this.seed, numRuns: count });
+    await Promise.all(underway);
+    const told: string[] = [];
+    for (const [kind, index] of [...failures].slice(0, TOLD))
+      told.push(await this.smallest(operation, plans, kind, index));
+    return told;
+  }
+
+  private async ask(operation: Operation, plan: Plan): Promise<{ faults: string[]; sent: string }> {
+    const { request, place } = this.world.prepare(operation, plan);
+    const sent = textOf(request);
+    try {
+      const reply = await this.wire.send(request);
+      this.count(operation, reply.status);
+      await this.world.digest(operation, place, plan, request, reply);
+      const faults = [
+        ...faultsOfReply(this.document, operation, request, reply),
+        ...this.world.leaksOf(plan, request, reply),
+      ];
+      return { faults, sent };
+    } catch (error) {
+      return { faults: [`does not answer: ${String(error)}`], sent };
+    }
+  }
+
+  private count(operation: Operation, status: number): void {
+    const tally = this.tallies.get(labelOf(operation)) ?? {};
+    tally[status] = (tally[status] ?? 0) + 1;
+    this.tallies.set(labelOf(operation), tally);
+  }
+
+  /** Makes a failing request as small as it goes while it fails in the same way. */
+  private async smallest(
+    operation: Operation,
+    plans: fc.Arbitrary<Plan>,
+    kind: string,
+    index: number,
+  ): Promise<string> {
+    let last = `${kind} (run ${index}, which did not happen again)`;
+    const again = fc.asyncProperty(plans, async (plan) => {
+      const { faults, sent } = await this.ask(operation, plan);
+      const fault = faults.find((each) => kindOf(each) === kind);
+      if (fault === undefined) return true;
+      last = `${fault}\n    ${plan.caller}: ${sent}`;
+      return false;
+    });
+    await fc.check(again, { seed: this.seed, path: String(index), numRuns: 1, interruptAfterTimeLimit: 5000 });
+    return `${labelOf(operation)}: ${last}`;
+  }
+}
+
+export function labelOf({ method, path }: Operation): string {
+  return `${method} ${path}`;
+}
+
+/** Faults that differ in ids and numbers only are one. */
+function kindOf(fault: string): string {
+  return fault
+    .replace(/[0-9a-f]{8}-[0-9a-f-]{27}/g, 'ID')
+    .replace(/mark[0-9a-f]+/g, 'MARK')
+    .slice(0, 120);
+}
+
+/** A request as a person can read and repeat it; tokens are cut, they would not hold any more. */
+function textOf({ method, target, headers, body }: Rendered): string {
+  const content = body === undefined ? '' : ` ${JSON.stringify(body.toString('latin1'))}`;
+  return `${method} ${target} ${JSON.stringify(headers)}${content}`
+    .replace(/eyJ[\w-]{10,}\.[\w.-]+/g, '<token>')
+    .slice(0, 2000);
+}
