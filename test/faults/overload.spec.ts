@@ -31,7 +31,6 @@ describe(`${CONNECTIONS} connections that ask at once`, () => {
 
   it('for tokens: some are answered soon, the rest are refused at once, and memory does not grow', async () => {
     const report = await loadWith(service, rawTokenRequest(operator), CONNECTIONS, 3);
-    if (process.env['SHOW_LOAD'] !== undefined) console.error(report);
     expect(report.others).toEqual([]);
     expect(report.accepted).toBeGreaterThan(200);
     expect(report.refused).toBeGreaterThan(1000);
@@ -45,7 +44,6 @@ describe(`${CONNECTIONS} connections that ask at once`, () => {
   it('for introspections as well, and then everybody is let in at once', async () => {
     const token = await service.api.token(operator);
     const report = await loadWith(service, rawIntrospection(token, token), CONNECTIONS, 2);
-    if (process.env['SHOW_LOAD'] !== undefined) console.error(report);
     expect(report.others).toEqual([]);
     expect(report.accepted).toBeGreaterThan(200);
     expect(report.refusedWithoutRetryAfter).toBe(0);

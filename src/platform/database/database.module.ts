@@ -1,7 +1,9 @@
 import { Global, Logger, Module, type DynamicModule } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { Backlog } from './backlog.js';
+import { ConnectionSockets } from './connection-sockets.js';
 import { dataSourceOptions } from './data-source-options.js';
+import { DatabaseWatch } from './database-watch.js';
 import { StatementPool } from './statement-pool.js';
 import { UnitOfWork } from './unit-of-work.js';
 
@@ -15,11 +17,15 @@ export class DatabaseModule {
    */
   static forRoot(servingUrl: string, poolSize: number): DynamicModule {
     const logger = new Logger('Database');
+    const sockets = new ConnectionSockets();
+    const options = dataSourceOptions(servingUrl, poolSize);
+    const watch = { provide: DatabaseWatch, useFactory: () => new DatabaseWatch(servingUrl, sockets) };
     return {
       module: DatabaseModule,
       imports: [
         TypeOrmModule.forRoot({
-          ...dataSourceOptions(servingUrl, poolSize),
+          ...options,
+          extra: { ...options.extra, stream: sockets.make },
           autoLoadEntities: true,
           retryAttempts: 10,
           retryDelay: 500,
@@ -27,7 +33,7 @@ export class DatabaseModule {
           poolErrorHandler: (error: Error) => logger.warn(`a pooled connection broke: ${error.message}`),
         }),
       ],
-      providers: [UnitOfWork, StatementPool, Backlog],
+      providers: [watch, UnitOfWork, StatementPool, Backlog],
       exports: [UnitOfWork, StatementPool, Backlog],
     };
   }

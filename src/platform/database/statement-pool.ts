@@ -1,6 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import type { Pool, QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
+import { DatabaseWatch } from './database-watch.js';
+import { isReadOnly } from './sql-errors.js';
 
 /** A statement that the server prepares once a connection and knows by its name from then on. */
 export interface NamedStatement {
@@ -13,7 +15,10 @@ export interface NamedStatement {
 export class StatementPool {
   private readonly pool: Pool;
 
-  constructor(dataSource: DataSource) {
+  constructor(
+    dataSource: DataSource,
+    private readonly watch: DatabaseWatch,
+  ) {
     this.pool = poolOf(dataSource);
   }
 
@@ -25,8 +30,13 @@ export class StatementPool {
    * @returns its rows
    */
   async query<Row extends QueryResultRow>(statement: NamedStatement, values: readonly unknown[]): Promise<Row[]> {
-    const { rows } = await this.pool.query<Row>({ name: statement.name, text: statement.text, values: [...values] });
-    return rows;
+    try {
+      const { rows } = await this.pool.query<Row>({ name: statement.name, text: statement.text, values: [...values] });
+      return rows;
+    } catch (error) {
+      if (isReadOnly(error)) this.watch.connectionsLeadAstray();
+      throw error;
+    }
   }
 }
 
