@@ -1,7 +1,7 @@
 'use strict';
 /*
- * npm run test:faults, npm run test:soak [-- --minutes N --seed N]: one of the long tests alone, for as long and with the
- * seed that is asked for.
+ * npm run test:faults, npm run test:soak [-- --minutes N --seed N], npm run test:planted: one of the long tests alone, for
+ * as long and with the seed that is asked for.
  */
 const { spawnSync } = require('node:child_process');
 const path = require('node:path');
@@ -12,7 +12,7 @@ for (let at = 0; at < given.length; at += 2) {
   const variable = { '--minutes': 'TEST_MINUTES', '--seed': 'TEST_SEED' }[given[at]];
   const value = given[at + 1];
   if (variable === undefined || !(Number(value) > 0)) {
-    console.error('Usage: npm run test:faults|test:soak [-- --minutes N --seed N]');
+    console.error('Usage: npm run test:faults|test:soak|test:planted [-- --minutes N --seed N]');
     process.exit(64);
   }
   env[variable] = value;
