@@ -27,9 +27,9 @@ async function serve(config: Config): Promise<void> {
   try {
     database = await openWatched(config);
     const service = await Service.start(config, database, true);
-    await askedToEnd;
+    const signal = await askedToEnd;
     say('AgentIdP is shutting down.');
-    await service.drain();
+    await service.drain(signal);
     await database.stop();
     process.exit(0);
   } catch (error) {
@@ -55,7 +55,7 @@ async function lead(config: Config): Promise<void> {
     say(`AgentIdP serves with ${size} workers: ${workers.join(', ')}.`);
     const signal = await askedToEnd;
     say('AgentIdP is shutting down.');
-    const exitCode = await pool.stop(signal, SHUTDOWN_LIMIT_MS + GRACE_MS);
+    const exitCode = await pool.stop(signal, config.http.shutdownDelaySeconds * 1000 + SHUTDOWN_LIMIT_MS + GRACE_MS);
     await database.stop();
     process.exit(exitCode);
   } catch (error) {
@@ -75,8 +75,7 @@ async function work(config: Config): Promise<void> {
     const metrics = service.app.get(Metrics);
     metrics.answerForAll(new MetricsExchange(() => metrics.own()));
     tellPrimary({ kind: 'ready' });
-    await askedToEnd;
-    await service.drain();
+    await service.drain(await askedToEnd);
     process.exit(0);
   } catch (error) {
     await fail(error, null);

@@ -3,10 +3,13 @@ import { createApp } from './app.js';
 import { OperatorService, type OperatorCredentials } from './operator/operator.service.js';
 import type { Config } from './platform/config/config.js';
 import type { OpenDatabase } from './platform/database/open-database.js';
+import { Farewell } from './platform/http/farewell.js';
 import { Readiness } from './platform/http/readiness.js';
 import { SystemClock } from './platform/kernel/clock.js';
 
-/** How long draining may take before the process ends all the same, in milliseconds. */
+/** Connections that may wait to be taken: with fewer, a burst of clients would wait for a second and more to connect. */
+const BACKLOG = 4096;
+/** How long draining may take, after the delay, before the process ends all the same, in milliseconds. */
 export const SHUTDOWN_LIMIT_MS = 10_000;
 
 /** Says something to people. */
@@ -14,7 +17,10 @@ export const say = (line: string): void => console.log(line);
 
 /** The service, listening. */
 export class Service {
-  private constructor(readonly app: NestFastifyApplication) {}
+  private constructor(
+    readonly app: NestFastifyApplication,
+    private readonly shutdownDelaySeconds: number,
+  ) {}
 
   /**
    * Builds the application and listens.
@@ -30,22 +36,29 @@ export class Service {
     try {
       // In this order: the secret of an operator is printed once, so nothing may fail between its making and its
       // printing.
-      await app.listen({ host: config.http.host, port: config.http.port });
+      await app.listen({ host: config.http.host, port: config.http.port, backlog: BACKLOG });
       if (first) greet(config, await app.getUrl(), await app.get(OperatorService).ensure(config.bootstrap));
-      return new Service(app);
+      return new Service(app, config.http.shutdownDelaySeconds);
     } catch (error) {
       await app.close().catch(() => undefined);
       throw error;
     }
   }
 
-  /** Stops taking requests, and waits until those under way are answered and what is queued is committed. */
-  async drain(): Promise<void> {
+  /**
+   * Is not ready from now on, stops taking requests as soon as load balancers may have noticed, and waits until those
+   * under way are answered and what is queued is committed.
+   *
+   * @param signal what asked for it: of Ctrl-C load balancers know nothing
+   */
+  async drain(signal: NodeJS.Signals): Promise<void> {
+    this.app.get(Readiness).drain();
+    const noticeMs = signal === 'SIGTERM' ? this.shutdownDelaySeconds * 1000 : 0;
     setTimeout(() => {
       console.error(`AgentIdP did not drain within ${SHUTDOWN_LIMIT_MS / 1000} s.`);
       process.exit(1);
-    }, SHUTDOWN_LIMIT_MS).unref();
-    this.app.get(Readiness).drain();
+    }, noticeMs + SHUTDOWN_LIMIT_MS).unref();
+    await this.app.get(Farewell).untilQuiet(noticeMs);
     await this.app.close();
   }
 }

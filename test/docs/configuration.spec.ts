@@ -34,6 +34,7 @@ const VALUES: Readonly<Record<string, (config: Config) => unknown>> = {
   RATE_LIMIT_ORGANIZATION_FACTOR: ({ abuse }) => abuse.organizationFactor,
   LOG_LEVEL: ({ logLevel }) => logLevel,
   WEB_CONCURRENCY: ({ http }) => http.workers,
+  SHUTDOWN_DELAY_SECONDS: ({ http }) => http.shutdownDelaySeconds,
   WEBHOOK_ALLOWED_NETWORKS: ({ outbound }) => outbound.webhookAllowedNetworks,
   FEDERATION_ALLOWED_NETWORKS: ({ outbound }) => outbound.federationAllowedNetworks,
 };
@@ -75,7 +76,8 @@ describe('the configuration table of README.md', () => {
   it('names the bounds of the numbers', () => {
     const limits = Object.keys(VALUES).filter((name) => /^(?:RATE_LIMIT|AUTHENTICATION)_/.test(name));
     expect(limits).toHaveLength(6);
-    const numbers = ['PORT', 'TOKEN_TTL_SECONDS', 'JWKS_MAX_AGE_SECONDS', 'SIGNING_KEY_ROTATION_DAYS', ...limits];
+    const times = ['SIGNING_KEY_ROTATION_DAYS', 'SHUTDOWN_DELAY_SECONDS'];
+    const numbers = ['PORT', 'TOKEN_TTL_SECONDS', 'JWKS_MAX_AGE_SECONDS', ...times, ...limits];
     const faults = faultsOf(Object.fromEntries(numbers.map((name) => [name, '?'])));
     expect(faults).toHaveLength(numbers.length);
     for (const fault of faults) {

@@ -5,6 +5,7 @@ import { DataSource } from 'typeorm';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from 'pg';
+import { DatabaseWatch } from '../../src/platform/database/database-watch.js';
 import { poolOf } from '../../src/platform/database/statement-pool.js';
 import { WebhookDispatcher } from '../../src/webhooks/webhook-dispatcher.js';
 import type { TestAgent } from '../support/api.js';
@@ -35,10 +36,11 @@ describe('the statements of', () => {
     operator = await api.token(service.operator);
     agent = await api.agent(operator, { scopes: ['agents:read', 'tokens:read'] });
     token = await api.token(agent);
-    // What runs by the clock, whatever the number of requests: the jobs, and the look for webhooks to send.
+    // What runs by the clock, whatever the number of requests: the jobs, the look for webhooks to send, and the watch.
     const scheduler = app.get(SchedulerRegistry);
     for (const name of scheduler.getIntervals()) scheduler.deleteInterval(name);
     await app.get(WebhookDispatcher).beforeApplicationShutdown();
+    await app.get(DatabaseWatch).onApplicationShutdown();
     const pool = poolOf(app.get(DataSource)) as unknown as { Client: { prototype: Client } };
     const query = pool.Client.prototype.query as (...args: unknown[]) => unknown;
     jest.spyOn(pool.Client.prototype, 'query').mockImplementation(function (this: Client, ...args: unknown[]) {

@@ -28,6 +28,8 @@ export interface Ended {
 export interface ServiceProcess {
   readonly url: string;
   readonly api: Api;
+  /** Its process; of several workers the first one, which serves nothing. */
+  readonly pid: number;
   /** What it wrote so far. */
   output(): string;
   /** The operator whose secret it printed. */
@@ -69,6 +71,7 @@ export async function startService(env: ServiceEnvironment, program = SERVICE): 
   return {
     url,
     api: new Api(url),
+    pid: child.pid ?? 0,
     output,
     printedOperator: () => ({
       clientId: /CLIENT_ID=(\S+)/.exec(output())?.[1] ?? '',

@@ -30,6 +30,8 @@ export interface HttpConfig {
   readonly trustedProxies: readonly string[];
   /** Processes that serve on the port, 1 to 64. */
   readonly workers: number;
+  /** How long the port stays open at shutdown for load balancers to notice, in seconds. */
+  readonly shutdownDelaySeconds: number;
 }
 
 /** Which PostgreSQL the service uses. */

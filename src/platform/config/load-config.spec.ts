@@ -20,7 +20,7 @@ describe('the configuration', () => {
     const config = loadConfig({});
     expect(config).toMatchObject({
       environment: 'development',
-      http: { host: '127.0.0.1', port: 3000, trustedProxies: [], workers: 1 },
+      http: { host: '127.0.0.1', port: 3000, trustedProxies: [], workers: 1, shutdownDelaySeconds: 0 },
       database: { url: null, migrationUrl: null, dataDirectory: resolve('./data') },
       tokens: {
         issuer: 'http://localhost:3000',

@@ -45,6 +45,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       port,
       trustedProxies: read.addresses('TRUSTED_PROXIES'),
       workers,
+      shutdownDelaySeconds: read.integer('SHUTDOWN_DELAY_SECONDS', 0, 0, 300),
     }),
     Object.freeze({
       url: read.postgresUrl('DATABASE_URL'),

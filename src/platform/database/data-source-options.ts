@@ -25,7 +25,8 @@ export function dataSourceOptions(url: string, poolSize: number): PostgresOption
     extra: {
       statement_timeout: 5000,
       lock_timeout: 2000,
-      idle_in_transaction_session_timeout: 10_000,
+      // Nothing of ours pauses within a transaction: one that does is of a process that stands still, and holds a lock.
+      idle_in_transaction_session_timeout: 3000,
       idleTimeoutMillis: 60_000,
       keepAlive: true,
     },

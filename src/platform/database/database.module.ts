@@ -1,7 +1,9 @@
 import { Global, Logger, Module, type DynamicModule } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { Backlog } from './backlog.js';
+import { ConnectionSockets } from './connection-sockets.js';
 import { dataSourceOptions } from './data-source-options.js';
+import { DatabaseWatch } from './database-watch.js';
 import { Resealing } from './resealing.js';
 import { StatementPool } from './statement-pool.js';
 import { UnitOfWork } from './unit-of-work.js';
@@ -16,11 +18,15 @@ export class DatabaseModule {
    */
   static forRoot(servingUrl: string, poolSize: number): DynamicModule {
     const logger = new Logger('Database');
+    const sockets = new ConnectionSockets();
+    const options = dataSourceOptions(servingUrl, poolSize);
+    const watch = { provide: DatabaseWatch, useFactory: () => new DatabaseWatch(servingUrl, sockets) };
     return {
       module: DatabaseModule,
       imports: [
         TypeOrmModule.forRoot({
-          ...dataSourceOptions(servingUrl, poolSize),
+          ...options,
+          extra: { ...options.extra, stream: sockets.make },
           autoLoadEntities: true,
           retryAttempts: 10,
           retryDelay: 500,
@@ -28,7 +34,7 @@ export class DatabaseModule {
           poolErrorHandler: (error: Error) => logger.warn(`a pooled connection broke: ${error.message}`),
         }),
       ],
-      providers: [UnitOfWork, StatementPool, Backlog, Resealing],
+      providers: [watch, UnitOfWork, StatementPool, Backlog, Resealing],
       exports: [UnitOfWork, StatementPool, Backlog, Resealing],
     };
   }

@@ -27,6 +27,11 @@ export function isLockRefusal(error: unknown): boolean {
   return isLockTimeout(error) || sqlStateOf(error) === '40P01';
 }
 
+/** Whether the server takes no writes (25006): a standby, or one that was a primary until just now. */
+export function isReadOnly(error: unknown): boolean {
+  return sqlStateOf(error) === '25006';
+}
+
 /** Whether `error` says that a unique constraint called `constraint` was violated. */
 export function isUniqueViolation(error: unknown, constraint: string): boolean {
   return (

@@ -2,6 +2,8 @@ import { Injectable } from '@nestjs/common';
 import { types, type Pool, type QueryConfig, type QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
 import { plainItems } from './array-literal.js';
+import { DatabaseWatch } from './database-watch.js';
+import { isReadOnly } from './sql-errors.js';
 
 /** A statement that the server prepares once a connection and knows by its name from then on. */
 export interface NamedStatement {
@@ -25,7 +27,10 @@ const PARSERS: NonNullable<QueryConfig['types']> = {
 export class StatementPool {
   private readonly pool: Pool;
 
-  constructor(dataSource: DataSource) {
+  constructor(
+    dataSource: DataSource,
+    private readonly watch: DatabaseWatch,
+  ) {
     this.pool = poolOf(dataSource);
   }
 
@@ -37,13 +42,18 @@ export class StatementPool {
    * @returns its rows
    */
   async query<Row extends QueryResultRow>(statement: NamedStatement, values: readonly unknown[]): Promise<Row[]> {
-    const { rows } = await this.pool.query<Row>({
-      name: statement.name,
-      text: statement.text,
-      values: [...values],
-      types: PARSERS,
-    });
-    return rows;
+    try {
+      const { rows } = await this.pool.query<Row>({
+        name: statement.name,
+        text: statement.text,
+        values: [...values],
+        types: PARSERS,
+      });
+      return rows;
+    } catch (error) {
+      if (isReadOnly(error)) this.watch.connectionsLeadAstray();
+      throw error;
+    }
   }
 }
 

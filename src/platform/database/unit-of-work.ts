@@ -1,6 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import { DataSource, type EntityManager } from 'typeorm';
+import { DatabaseWatch } from './database-watch.js';
 import { QueueFull } from './serial-batch.js';
+import { isReadOnly } from './sql-errors.js';
 
 /** Transactions that may wait for their turn; over it the answer is 503. */
 const MAX_WAITING = 500;
@@ -13,7 +15,10 @@ export class UnitOfWork {
   private readonly maxRunning: number;
   private readonly waiting: (() => void)[] = [];
 
-  constructor(private readonly dataSource: DataSource) {
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly watch: DatabaseWatch,
+  ) {
     this.maxRunning = Math.floor((dataSource.options.poolSize ?? 2) / 2);
   }
 
@@ -27,6 +32,9 @@ export class UnitOfWork {
     await this.turn();
     try {
       return await this.dataSource.transaction('READ COMMITTED', work);
+    } catch (error) {
+      if (isReadOnly(error)) this.watch.connectionsLeadAstray();
+      throw error;
     } finally {
       this.running -= 1;
       this.waiting.shift()?.();

@@ -4,9 +4,11 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { problems } from '../kernel/problem.js';
+import { Admission } from './admission.js';
 import { AllowedMethods } from './allowed-methods.js';
 import { registerBodyParsers } from './body-parsers.js';
 import { ErrorFilter } from './error.filter.js';
+import { Farewell } from './farewell.js';
 import { Metrics } from './metrics.js';
 import { isOAuthPath } from './oauth-path.js';
 import { setUpOpenApi, type ApiDescription } from './openapi.js';
@@ -25,9 +27,10 @@ import { managementValidationPipe } from './validation.js';
 export function configureHttp(app: NestFastifyApplication, options: ApiDescription): void {
   const fastify = app.getHttpAdapter().getInstance();
   answerEarly(fastify, options.issuer);
-  endConnectionsWhileClosing(fastify);
+  app.get(Farewell).observe(fastify);
   registerBodyParsers(app);
   app.get(Metrics).observeRequests(fastify);
+  app.get(Admission).observe(fastify);
   const log = requestLogOf(app);
   if (log !== undefined) logRequests(fastify, log);
   app.useGlobalFilters(new ErrorFilter());
@@ -48,22 +51,6 @@ function answerEarly(fastify: FastifyInstance, issuer: string): void {
     if (isAmbiguous(request.raw)) return done(ambiguous);
     if (request.is404) return done(methods.refusalFor(url));
     done(url.includes('%') ? refusalOfEscapes(url) : undefined);
-  });
-}
-
-/**
- * From the closing on, every answer ends its connection: one that was under way then would else stay open, idle, and
- * hold up the shutdown until its keep-alive timeout.
- */
-function endConnectionsWhileClosing(fastify: FastifyInstance): void {
-  let closing = false;
-  fastify.addHook('preClose', (done) => {
-    closing = true;
-    done();
-  });
-  fastify.addHook('onSend', (_request, reply, payload, done) => {
-    if (closing) reply.header('connection', 'close');
-    done(null, payload);
   });
 }
 

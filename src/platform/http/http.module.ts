@@ -1,5 +1,7 @@
 import { Module } from '@nestjs/common';
 import { TerminusModule } from '@nestjs/terminus';
+import { Admission } from './admission.js';
+import { Farewell } from './farewell.js';
 import { HealthController } from './health.controller.js';
 import { MetricsController } from './metrics.controller.js';
 import { Metrics } from './metrics.js';
@@ -9,7 +11,7 @@ import { Readiness } from './readiness.js';
 @Module({
   imports: [TerminusModule.forRoot({ logger: false })],
   controllers: [HealthController, MetricsController],
-  providers: [Metrics, Readiness],
-  exports: [Metrics, Readiness],
+  providers: [Metrics, Admission, Readiness, Farewell],
+  exports: [Metrics, Admission, Readiness, Farewell],
 })
 export class HttpModule {}

@@ -32,6 +32,13 @@ export interface ObservedPool {
   readonly waitingCount: number;
 }
 
+/** What `Metrics` asks of a bound of requests under way. */
+export interface ObservedBound {
+  readonly name: string;
+  readonly inFlight: number;
+  readonly limit: number;
+}
+
 /** Upper bounds in seconds. */
 const TIME_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 /** Upper bounds in entries. */
@@ -47,6 +54,7 @@ const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PAT
 export class Metrics implements OnApplicationShutdown {
   private readonly registry = new Registry();
   private readonly queues = new Map<string, () => number>();
+  private readonly bounds: ObservedBound[] = [];
   private pool: ObservedPool | undefined;
   private exchange: MetricsExchange | null = null;
   private readonly stopRuntime = measureRuntime(this.registry, PREFIX);
@@ -72,6 +80,7 @@ export class Metrics implements OnApplicationShutdown {
     ['outcome'],
     TIME_BUCKETS,
   );
+  private readonly shed = this.counter('requests_shed_total', 'Requests refused for overload.', 'kind');
   private readonly keyFetches = this.counter(
     'federation_key_fetches_total',
     'Fetches of the keys of federation partners.',
@@ -99,6 +108,8 @@ export class Metrics implements OnApplicationShutdown {
         for (const [queue, depth] of queues) this.set({ queue }, depth());
       },
     });
+    this.gaugeOfBounds('requests_in_flight', 'Requests under way.', ({ inFlight }) => inFlight);
+    this.gaugeOfBounds('requests_in_flight_limit', 'Requests that may be under way.', ({ limit }) => limit);
     const pool = () => this.pool;
     new Gauge({
       name: `${PREFIX}pg_pool_connections`,
@@ -153,6 +164,17 @@ export class Metrics implements OnApplicationShutdown {
   /** Counts a fetch of a federation partner's keys. */
   partnerKeysFetched(outcome: 'fetched' | 'failed'): void {
     this.keyFetches.inc({ outcome });
+  }
+
+  /** Counts a request that was refused for overload. */
+  requestShed(kind: string): void {
+    this.shed.inc({ kind });
+  }
+
+  /** Reports how many requests of a kind are and may be under way at every collection. */
+  observeBound(bound: ObservedBound): void {
+    this.bounds.push(bound);
+    this.shed.inc({ kind: bound.name }, 0);
   }
 
   /**
@@ -219,6 +241,19 @@ export class Metrics implements OnApplicationShutdown {
     this.requestSeries.clear();
     this.pool = undefined;
     this.registry.clear();
+  }
+
+  private gaugeOfBounds(name: string, help: string, value: (bound: ObservedBound) => number): void {
+    const { bounds } = this;
+    new Gauge({
+      name: PREFIX + name,
+      help,
+      labelNames: ['kind'] as const,
+      registers: [this.registry],
+      collect() {
+        for (const bound of bounds) this.set({ kind: bound.name }, value(bound));
+      },
+    });
   }
 
   private counter<Label extends string = never>(name: string, help: string, ...labelNames: Label[]): Counter<Label> {

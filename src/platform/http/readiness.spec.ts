@@ -3,8 +3,8 @@ import { HealthIndicatorService } from '@nestjs/terminus';
 import type { DataSource } from 'typeorm';
 import { Readiness } from './readiness.js';
 
-function readinessOf(query: () => Promise<unknown>): Readiness {
-  return new Readiness({ query } as unknown as DataSource, new HealthIndicatorService());
+function readinessOf(query: () => Promise<unknown>, isOverloaded = false): Readiness {
+  return new Readiness({ query } as unknown as DataSource, new HealthIndicatorService(), { isOverloaded });
 }
 
 describe('Readiness', () => {
@@ -33,6 +33,11 @@ describe('Readiness', () => {
     expect(performance.now() - startedAt).toBeLessThan(1_400);
     expect(questions).toBe(1);
     await new Promise((resolve) => setTimeout(resolve, 700));
+  });
+
+  it('stays ready while it is overloaded, and says so', async () => {
+    const readiness = readinessOf(() => Promise.resolve([]), true);
+    expect(await readiness.check()).toEqual({ status: 'ok', checks: { database: 'up', load: 'overloaded' } });
   });
 
   it('is not ready once it drains', async () => {

@@ -1,8 +1,9 @@
-import { Injectable, type BeforeApplicationShutdown } from '@nestjs/common';
+import { Inject, Injectable, type BeforeApplicationShutdown } from '@nestjs/common';
 import { HealthIndicatorService } from '@nestjs/terminus';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { problems } from '../kernel/problem.js';
+import { Admission } from './admission.js';
 
 /** How long the database may take to answer, in milliseconds. */
 const DATABASE_TIMEOUT_MS = 1_000;
@@ -10,7 +11,8 @@ const DATABASE_TIMEOUT_MS = 1_000;
 /** What a ready replica answers. */
 export interface ReadyReport {
   readonly status: 'ok';
-  readonly checks: { readonly database: 'up' };
+  /** `load` is told while requests are refused for overload. */
+  readonly checks: { readonly database: 'up'; readonly load?: 'overloaded' };
 }
 
 /** Whether this replica should get requests: the database answers, and nobody has asked it to drain. */
@@ -22,7 +24,13 @@ export class Readiness implements BeforeApplicationShutdown {
   constructor(
     @InjectDataSource() private readonly dataSource: DataSource,
     private readonly indicators: HealthIndicatorService,
+    @Inject(Admission) private readonly admission: Pick<Admission, 'isOverloaded'>,
   ) {}
+
+  /** Whether the replica drains. */
+  get isDraining(): boolean {
+    return this.draining;
+  }
 
   /** From now on the replica is not ready, so that load balancers stop sending before it closes. Cannot be undone. */
   drain(): void {
@@ -46,8 +54,15 @@ export class Readiness implements BeforeApplicationShutdown {
         await this.askDatabase();
       })
       .withTimeout(DATABASE_TIMEOUT_MS);
-    if (database.status === 'up') return { status: 'ok', checks: { database: 'up' } };
+    if (database.status === 'up') return { status: 'ok', checks: this.checks() };
     throw notReady('The database does not answer.', { database: 'down' });
+  }
+
+  /**
+   * An overloaded replica stays ready: taken out of the balance, its load would fall on the others, and fell them too.
+   */
+  private checks(): ReadyReport['checks'] {
+    return this.admission.isOverloaded ? { database: 'up', load: 'overloaded' } : { database: 'up' };
   }
 
   /** One question at a time, whoever asks: probes must not take the pool's connections while the database hangs. */

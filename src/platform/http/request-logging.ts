@@ -5,6 +5,7 @@ import type { FastifyInstance } from 'fastify';
 import { LoggerModule } from 'nestjs-pino';
 import { destination, levels, pino, type DestinationStream, type Logger, type LoggerOptions } from 'pino';
 import type { LogLevel } from '../config/config.js';
+import { wasShed } from './admission.js';
 import { pathOf } from './oauth-path.js';
 
 /** Injects the pino logger that writes the request lines. */
@@ -88,14 +89,15 @@ export function requestIdOf(request: { readonly headers: IncomingHttpHeaders }):
 
 /**
  * Writes one line for each answered request: id, method, path (never the query string: secrets are put there by
- * mistake), status, milliseconds and the caller's address. At `info`; 5xx at `warn`; health and metrics at `debug`.
+ * mistake), status, milliseconds and the caller's address. At `info`; 5xx at `warn`; health, metrics and what was
+ * refused for overload at `debug`.
  */
 export function logRequests(fastify: FastifyInstance, logger: Logger): void {
   if (!logger.isLevelEnabled('warn')) return;
   fastify.addHook('onResponse', (request, reply, done) => {
     const path = pathOf(request.url);
     const status = reply.statusCode;
-    const level = status >= 500 ? 'warn' : QUIET_PATHS.has(path) ? 'debug' : 'info';
+    const level = wasShed(request) ? 'debug' : status >= 500 ? 'warn' : QUIET_PATHS.has(path) ? 'debug' : 'info';
     logger[level](
       {
         reqId: request.id,

@@ -1,4 +1,5 @@
 import { types } from 'node:util';
+import { DatabaseAway } from '../database/connection-sockets.js';
 import { QueueClosed, QueueFull } from '../database/serial-batch.js';
 
 /** Codes of Node's sockets and of PostgreSQL (SQLSTATE) that mean: not now, perhaps in a second. */
@@ -15,7 +16,6 @@ const TRANSIENT_CODES: ReadonlySet<string> = new Set([
   '25P03', // idle_in_transaction_session_timeout
   '40001', // serialization_failure
   '40P01', // deadlock_detected
-  '53300', // too_many_connections
   '55P03', // lock_not_available
   '57014', // query_canceled: statement timeout
   '57P01', // admin_shutdown
@@ -44,9 +44,9 @@ const MAX_DEPTH = 5;
 export function isUnavailability(error: unknown, depth = 0): boolean {
   // Not by `instanceof`: Node's own errors are of another realm where the code runs in a VM context.
   if (!types.isNativeError(error) || depth > MAX_DEPTH) return false;
-  if (error instanceof QueueFull || error instanceof QueueClosed) return true;
+  if (error instanceof QueueFull || error instanceof QueueClosed || error instanceof DatabaseAway) return true;
   const { code, driverError, errors } = error as Error & { code?: unknown; driverError?: unknown; errors?: unknown };
-  if (typeof code === 'string' && (TRANSIENT_CODES.has(code) || /^08[0-9A-Z]{3}$/.test(code))) return true;
+  if (typeof code === 'string' && (TRANSIENT_CODES.has(code) || /^(?:08|53|58)[0-9A-Z]{3}$/.test(code))) return true;
   if (TRANSIENT_MESSAGES.some((message) => error.message.includes(message))) return true;
   const inner: unknown[] = [driverError, error.cause, ...(Array.isArray(errors) ? (errors as unknown[]) : [])];
   return inner.some((wrapped) => isUnavailability(wrapped, depth + 1));

@@ -1,0 +1,60 @@
+import { Socket } from 'node:net';
+
+/** The database cannot be reached or does not answer. The caller answers 503 with `Retry-After`. */
+export class DatabaseAway extends Error {
+  constructor() {
+    super('the database does not answer');
+    this.name = 'DatabaseAway';
+  }
+}
+
+/**
+ * The sockets of a pool's connections. While the database is away every one of them is ended at once, whatever it waits
+ * for, and so is every new one: nobody waits for a connection or an answer that will not come.
+ */
+export class ConnectionSockets {
+  private readonly open = new Set<Socket>();
+  private away = false;
+
+  /** Makes a socket, for the option `stream` of `pg`. */
+  readonly make = (): Socket => {
+    const socket = this.away ? new RefusedSocket() : new Socket();
+    this.open.add(socket);
+    socket.once('close', () => this.open.delete(socket));
+    return socket;
+  };
+
+  /** Whether the database is taken to be away. */
+  get isAway(): boolean {
+    return this.away;
+  }
+
+  /** How much has arrived on the connections that are open, in bytes. */
+  get bytesRead(): number {
+    let sum = 0;
+    for (const socket of this.open) sum += socket.bytesRead;
+    return sum;
+  }
+
+  /** Ends all connections; new ones may be opened. */
+  end(): void {
+    for (const socket of this.open) socket.destroy(new DatabaseAway());
+  }
+
+  /** Ends all connections, and every new one until `letIn`. */
+  keepOut(): void {
+    this.away = true;
+    this.end();
+  }
+
+  letIn(): void {
+    this.away = false;
+  }
+}
+
+/** A socket whose connecting fails at once. */
+class RefusedSocket extends Socket {
+  override connect(): this {
+    return this.destroy(new DatabaseAway());
+  }
+}

@@ -1,0 +1,3 @@
+import { describeDatabaseAway } from './database-away.js';
+
+describeDatabaseAway(['refused', 'silent']);

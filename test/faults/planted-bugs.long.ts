@@ -1,0 +1,159 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { spawn } from 'node:child_process';
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const ROOT = join(import.meta.dirname, '../..');
+/** What the tests of a copy need. */
+const COPIED = ['src', 'test', 'package.json', 'tsconfig.json', 'jest.config.mjs', 'ormconfig.ts'];
+
+/** A bug as somebody could make it: where, what stands there, and what stands there instead. */
+interface PlantedBug {
+  readonly name: string;
+  readonly file: string;
+  readonly original: string;
+  readonly planted: string;
+  /** The file of tests that is to find it. */
+  readonly suite: string;
+  /** The tests of that file, where not all of it is needed. */
+  readonly tests?: string;
+}
+
+const BUGS: readonly PlantedBug[] = [
+  {
+    name: 'synchronous_commit=off',
+    file: 'src/platform/database/data-source-options.ts',
+    original: 'statement_timeout: 5000,',
+    planted: "statement_timeout: 5000, options: '-c synchronous_commit=off',",
+    suite: 'test/faults/postgres-kill.spec.ts',
+  },
+  {
+    name: 'forget the quota lock',
+    file: 'src/platform/database/migrations/1764000070000-issue-together.ts',
+    original: 'ORDER BY l.organization_id FOR UPDATE);',
+    planted: 'ORDER BY l.organization_id);',
+    suite: 'test/e2e/quota-exactness.spec.ts',
+  },
+  {
+    name: 'cache a token state for 1 s',
+    file: 'src/tokens/token-state.ts',
+    original: 'const tier = claims === null ? null : await this.lookup.read(claims);',
+    planted: `const known = claims === null ? undefined : CACHE.get(claims.jti);
+    if (known !== undefined && Date.now() - known.at < 1000) return { claims: known.claims, tier: known.tier };
+    const tier = claims === null ? null : await this.lookup.read(claims);
+    if (claims !== null && tier !== null) CACHE.set(claims.jti, { claims, tier, at: Date.now() });`,
+    suite: 'test/e2e/replicas.spec.ts',
+  },
+  {
+    name: 'resolve before COMMIT',
+    file: 'src/tokens/token-issuer.ts',
+    original: 'this.commits.commit({',
+    planted: 'this.unawaited({',
+    suite: 'test/faults/flush.spec.ts',
+    tests: 'whose connection was killed',
+  },
+  {
+    name: 'answer a revocation that was not written',
+    file: 'src/tokens/tokens.repository.ts',
+    original: 'return inserted.length > 0;',
+    planted:
+      'await transaction.query("DELETE FROM token_revocations WHERE jti = $1", [claims.jti]); return inserted.length > 0;',
+    suite: 'test/e2e/replicas.spec.ts',
+  },
+  {
+    name: 'let one too many in',
+    file: 'src/platform/http/in-flight-bound.ts',
+    original: 'if (this.underWay < this.bound) return false;',
+    planted: 'if (this.underWay <= this.bound) return false;',
+    suite: 'src/platform/http/in-flight-bound.spec.ts',
+  },
+  {
+    name: 'believe that the database is always there',
+    file: 'src/platform/database/connection-sockets.ts',
+    original: 'this.away = true;\n    this.end();',
+    planted: 'this.away = false;',
+    suite: 'test/faults/database-away.spec.ts',
+    tests: 'lets nothing through',
+  },
+];
+
+/** What else a bug needs in its file. */
+const BESIDES: Readonly<Record<string, readonly [string, string][]>> = {
+  'cache a token state for 1 s': [
+    [
+      '/** A token that is alive,',
+      `const CACHE = new Map<string, { claims: AccessTokenClaims; tier: Tier; at: number }>();\n\n/** A token that is alive,`,
+    ],
+  ],
+  'resolve before COMMIT': [
+    [
+      '  /** Drains the queue once',
+      `  private unawaited(issuance: Issuance): IssuanceOutcome {
+    this.commits.commit(issuance).catch(() => undefined);
+    return { outcome: 'issued' };
+  }
+
+  /** Drains the queue once`,
+    ],
+  ],
+};
+
+describe('a bug that is planted in a copy', () => {
+  let copy: string;
+  const caught: string[] = [];
+
+  beforeAll(async () => {
+    copy = await mkdtemp(join(tmpdir(), 'agentidp-planted-'));
+    for (const name of COPIED) await cp(join(ROOT, name), join(copy, name), { recursive: true });
+    await symlink(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+    await symlink(join(ROOT, 'dist'), join(copy, 'dist'));
+  });
+  afterAll(async () => {
+    process.stderr.write(`${caught.map((line) => `planted: ${line}`).join('\n')}\n`);
+    await rm(copy, { recursive: true, force: true });
+  });
+
+  it.each(BUGS.map((bug) => [bug.name, bug] as const))(
+    'is found: %s',
+    async (name, bug) => {
+      const file = join(copy, bug.file);
+      const original = await readFile(file, 'utf8');
+      let changed = replaced(original, bug.original, bug.planted);
+      for (const [from, to] of BESIDES[name] ?? []) changed = replaced(changed, from, to);
+      await writeFile(file, changed);
+      try {
+        const { code, failed } = await runSuite(copy, bug);
+        expect(code).not.toBe(0);
+        expect(failed.length).toBeGreaterThan(0);
+        caught.push(`${name}: ${bug.suite}: ${failed[0]}`);
+      } finally {
+        await writeFile(file, original);
+      }
+    },
+    120_000,
+  );
+});
+
+function replaced(text: string, from: string, to: string): string {
+  if (!text.includes(from)) throw new Error(`the place for the bug has changed: ${from}`);
+  return text.replace(from, () => to);
+}
+
+/** Runs a file of tests in the copy; gives the names of those that failed. */
+async function runSuite(copy: string, bug: PlantedBug): Promise<{ code: number | null; failed: string[] }> {
+  const result = join(copy, 'result.json');
+  await rm(result, { force: true });
+  const args = ['--experimental-vm-modules', 'node_modules/jest/bin/jest.js', '--runInBand', '--json'];
+  const which = [`--outputFile=${result}`, bug.suite, ...(bug.tests === undefined ? [] : ['-t', bug.tests])];
+  const jest = spawn(process.execPath, [...args, ...which], { cwd: copy, stdio: 'ignore', env: process.env });
+  const code = await new Promise<number | null>((resolve) => jest.once('close', resolve));
+  const { testResults } = JSON.parse(await readFile(result, 'utf8')) as {
+    testResults: { message: string; assertionResults: { status: string; fullName: string }[] }[];
+  };
+  const failed = testResults
+    .flatMap(({ assertionResults }) => assertionResults)
+    .filter(({ status }) => status === 'failed')
+    .map(({ fullName }) => fullName);
+  return { code, failed };
+}
