@@ -11,7 +11,7 @@ import { readCheckpoint } from './checkpoint.js';
 import type { CheckpointView } from './dto/checkpoint.views.js';
 import { EvidenceRepository, type StoredCheckpoint, type TreeState } from './evidence.repository.js';
 import { edgeOf, HashTree, type KnownTile } from './hash-tree.js';
-import { SharedCalls } from './shared-calls.js';
+import { CoalescedCalls } from './coalesced-calls.js';
 
 export type { CheckpointView } from './dto/checkpoint.views.js';
 
@@ -45,7 +45,7 @@ export class ChainBroken extends Error {
 /** Signs the heads of chains, and keeps the Merkle trees beneath. */
 @Injectable()
 export class CheckpointsService {
-  private readonly calls = new SharedCalls<SignedCheckpoint>();
+  private readonly calls = new CoalescedCalls<SignedCheckpoint>();
 
   constructor(
     private readonly repository: EvidenceRepository,

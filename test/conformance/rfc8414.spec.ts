@@ -113,7 +113,8 @@ describe('RFC 8414, authorization server metadata', () => {
 
   it('§2 names a jwks_uri and a service_documentation that exist', async () => {
     const keys = (await service.api.send('GET', pathOf('jwks_uri'))).body['keys'] as { purpose?: string }[];
-    expect(keys.map(({ purpose }) => purpose)).toEqual([undefined, 'audit']);
+    // Of each purpose the key that signs, and the next one.
+    expect(keys.map(({ purpose }) => purpose)).toEqual([undefined, undefined, 'audit', 'audit']);
     const documentation = await service.api.send('GET', pathOf('service_documentation'));
     expect([documentation.status, documentation.headers.get('content-type')]).toEqual([
       200,

@@ -2,7 +2,7 @@
  * Calls for the same thing share their work: one runs, and all that arrive meanwhile share the one after it, which begins
  * after each of them was made. However many callers there are, a key has one under way.
  */
-export class SharedCalls<Result> {
+export class CoalescedCalls<Result> {
   private readonly running = new Map<string, Promise<void>>();
   private readonly next = new Map<string, Promise<Result>>();
 

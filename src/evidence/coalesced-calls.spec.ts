@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { SharedCalls } from './shared-calls.js';
+import { CoalescedCalls } from './coalesced-calls.js';
 
 /** Work that ends when the test says so. */
 function openWork(): { begun: number; end: ((fail?: boolean) => void)[]; work: () => Promise<number> } {
@@ -19,7 +19,7 @@ function openWork(): { begun: number; end: ((fail?: boolean) => void)[]; work: (
 
 describe('shared calls', () => {
   it('share the one after the one under way, so that it begins after each of them', async () => {
-    const calls = new SharedCalls<number>();
+    const calls = new CoalescedCalls<number>();
     const open = openWork();
     const first = calls.call('a', open.work);
     const others = Array.from({ length: 50 }, () => calls.call('a', open.work));
@@ -35,7 +35,7 @@ describe('shared calls', () => {
   });
 
   it('are apart for each key', async () => {
-    const calls = new SharedCalls<number>();
+    const calls = new CoalescedCalls<number>();
     const open = openWork();
     const both = [calls.call('a', open.work), calls.call('b', open.work)];
     expect(open.begun).toBe(2);
@@ -44,7 +44,7 @@ describe('shared calls', () => {
   });
 
   it('go on after one that failed', async () => {
-    const calls = new SharedCalls<number>();
+    const calls = new CoalescedCalls<number>();
     const open = openWork();
     const first = calls.call('a', open.work);
     const second = calls.call('a', open.work);
