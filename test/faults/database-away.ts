@@ -139,7 +139,7 @@ export function describeDatabaseAway(cases: readonly AwayCase[]): void {
       await until('an idle pool', () => pool.waitingCount === 0 && pool.totalCount === pool.idleCount);
       await until('no other sessions', async () => {
         const [row] = await postgres.database.query<{ sessions: string }>(
-          "SELECT count(*) AS sessions FROM pg_stat_activity WHERE applicationname IN ('agentidp', 'agentidp watch')",
+          "SELECT count(*) AS sessions FROM pg_stat_activity WHERE application_name IN ('agentidp', 'agentidp watch')",
         );
         return Number(row?.sessions) <= pool.totalCount + 1;
       });
