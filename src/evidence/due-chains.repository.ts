@@ -49,13 +49,14 @@ export class DueChainsRepository {
 
   /**
    * Organizations after `after` up to `end` whose chains want a checkpoint: `events` events wait for one, or one that
-   * occurred at `before` or earlier does.
+   * occurred at `before` or earlier does. The bounds are named for both tables, so that of neither more than the page is read.
    */
   async due(after: string, end: string, events: number, before: Date): Promise<DueOrganization[]> {
     const rows = await this.unitOfWork.reader.query<{ organization_id: string; checkpoint_sequence: string }[]>(
       `SELECT l.organization_id, coalesce(t.checkpoint_sequence, 0) AS checkpoint_sequence
         FROM organization_ledgers l
-        LEFT JOIN audit_trees t ON t.organization_id = l.organization_id
+        LEFT JOIN audit_trees t
+          ON t.organization_id = l.organization_id AND t.organization_id > $1 AND t.organization_id <= $2
         WHERE l.organization_id > $1 AND l.organization_id <= $2 AND l.sequence > coalesce(t.checkpoint_sequence, 0)
           AND (l.sequence - coalesce(t.checkpoint_sequence, 0) >= $3 OR (
             SELECT e.occurred_at FROM audit_events e
