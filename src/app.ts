@@ -49,8 +49,14 @@ export async function createApp(
     });
   await app.init();
   app.useLogger(app.get(Logger));
-  await (purpose === 'service' ? app.get(KeyRotationService).prepare() : app.get(KeysService).load());
-  await app.get(CredentialsService).prepare();
-  await app.get(Resealing).requireKnown();
-  return app;
+  try {
+    await (purpose === 'service' ? app.get(KeyRotationService).prepare() : app.get(KeysService).load());
+    await app.get(CredentialsService).prepare();
+    await app.get(Resealing).requireKnown();
+    return app;
+  } catch (error) {
+    // Its timers run already.
+    await app.close().catch(() => undefined);
+    throw error;
+  }
 }

@@ -14,8 +14,8 @@ export type PublishedJwk = PublicJwk & { readonly purpose?: 'audit' };
 
 /** Questions for the version of the keys that may wait: of tokens and checkpoints whose `kid` is not known. */
 const VERSION_LIMITS = { maxQueue: 10_000, maxBatch: 10_000 };
-/** A thumbprint, RFC 7638, in base64url. */
-const KID = /^[\w-]{1,128}$/;
+/** A thumbprint of SHA-256, RFC 7638, in base64url. */
+const KID = /^[\w-]{43}$/;
 
 /** Our own signing keys as the other rooms use them: which one signs, which ones verify, which ones are published. */
 @Injectable()

@@ -24,7 +24,8 @@ export interface SignedToken {
  */
 @Injectable()
 export class TokenSigner {
-  private readonly headers = new Map<string, string>();
+  /** Of the keys that are in use: what is forgotten elsewhere is forgotten here. */
+  private readonly headers = new WeakMap<SigningKey, string>();
 
   constructor(
     private readonly keys: KeysService,
@@ -48,12 +49,12 @@ export class TokenSigner {
   }
 
   /** The encoded header, rendered once a key. */
-  private header({ kid, algorithm }: SigningKey): string {
-    const known = this.headers.get(kid);
+  private header(key: SigningKey): string {
+    const known = this.headers.get(key);
     if (known !== undefined) return known;
-    const header = JSON.stringify({ alg: algorithm, typ: this.config.tokens.typ, kid });
+    const header = JSON.stringify({ alg: key.algorithm, typ: this.config.tokens.typ, kid: key.kid });
     const encoded = Buffer.from(header, 'utf8').toString('base64url');
-    this.headers.set(kid, encoded);
+    this.headers.set(key, encoded);
     return encoded;
   }
 }

@@ -12,7 +12,7 @@ import {
   takenPort,
   type ServiceEnvironment,
 } from '../support/service-process.js';
-import { publishedLongAgo } from '../support/signing-keys.js';
+import { kidsOf, publishedLongAgo } from '../support/signing-keys.js';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.js';
 import type { ClientCredentials } from '../support/api.js';
 
@@ -206,6 +206,23 @@ describe('the operator commands', () => {
     ]);
     const [made] = keys.find(([, purpose, , phase]) => purpose === 'audit' && phase === 'active') ?? [];
     expect(rotated.output.trim()).toBe(made);
+  });
+
+  it('rotate and revoke the keys of tokens', async () => {
+    const { env, database } = await ownDatabase();
+    const [first = ''] = await kidsOf(database, 'active');
+    const [second = ''] = await kidsOf(database, 'next');
+    await publishedLongAgo(database);
+    expect(await runCommand(['keys:rotate'], env)).toMatchObject({ code: 0, output: `${second}\n` });
+    const [third = ''] = await kidsOf(database, 'next');
+    // A kid may begin with a hyphen.
+    const revoked = await runCommand(['keys:revoke', '--', second], env);
+    expect(revoked).toMatchObject({ code: 0, output: `${third}\n` });
+    expect(await kidsOf(database, 'retired')).toEqual([first]);
+    expect(await kidsOf(database, 'revoked')).toEqual([second]);
+    const again = await runCommand(['keys:revoke', '--', second], env);
+    expect(again).toMatchObject({ code: 1, output: expect.stringContaining('revoked already') });
+    expect(await runCommand(['keys:revoke', 'unknown'], env)).toMatchObject({ code: 1 });
   });
 
   it('migrate', async () => {

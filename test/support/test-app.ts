@@ -67,7 +67,8 @@ async function listen(
   const app = await createApp({
     config,
     clock: clock satisfies Clock,
-    masterKey: TEST_MASTER_KEY,
+    masterKey: config.keys.masterKey ?? TEST_MASTER_KEY,
+    previousMasterKey: config.keys.previousMasterKey,
     servingUrl: database.servingUrl,
   });
   try {
