@@ -1,9 +1,10 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { createHmac, createPublicKey, randomUUID } from 'node:crypto';
 import { holdLedgers } from '../faults/conditions.js';
 import { basic, claimsOf, type Answer } from '../support/api.js';
 import { jws } from '../support/forge.js';
-import { assertion, assertionKey, signatureOf, type AssertionKey } from '../support/partner-issuer.js';
+import { Outgoing } from '../support/outgoing.js';
+import { assertion, assertionKey, PartnerIssuer, signatureOf, type AssertionKey } from '../support/partner-issuer.js';
 import { SettableClock } from '../support/settable-clock.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.js';
@@ -28,16 +29,26 @@ describe('RFC 7523, JWT client assertions, with RFC 7521', () => {
   let operator: string;
   let agentId: string;
   let key: AssertionKey;
+  let outgoing: Outgoing;
+  /** Servers of single tests. */
+  const known: string[] = [];
 
   beforeAll(async () => {
     database = await createTestDatabase();
     clock = new SettableClock();
-    const env = { ...PATIENT, ISSUER, TOKEN_TTL_SECONDS: '86400' };
+    // A call to this machine would be allowed to whoever is a partner.
+    const env = { ...PATIENT, ISSUER, TOKEN_TTL_SECONDS: '86400', FEDERATION_ALLOWED_NETWORKS: '127.0.0.1' };
     service = await startTestApp({ database, clock, env });
     other = await startTestApp({ database, clock, env });
     operator = await service.api.token(service.operator);
+    outgoing = new Outgoing();
+  });
+  // Whatever is asked here, taken or refused, makes the service call nobody.
+  afterEach(() => {
+    expect(outgoing.beyond(service.url, other.url, database.servingUrl, ...known)).toEqual([]);
   });
   afterAll(async () => {
+    outgoing.stop();
     await service.close();
     await other.close();
     await database.drop();
@@ -333,6 +344,28 @@ describe('RFC 7523, JWT client assertions, with RFC 7521', () => {
       await expectRefused(ask(forge(), { client_id: agentId }), cause);
     });
 
+    it('§3 (9) nothing that the header or the claims name is called: jku, x5u, jwk, x5c, kid, iss', async () => {
+      const evil = await PartnerIssuer.start();
+      const forger = evil.keys[0] as AssertionKey;
+      const x5u = `${evil.url}/cert.pem`;
+      try {
+        for (const header of [
+          { jku: evil.jwksUri },
+          { x5u },
+          { jku: evil.jwksUri, x5u, jwk: forger.jwk, x5c: ['MIIB'] },
+          { kid: evil.jwksUri },
+          { kid: key.kid, jku: evil.jwksUri, jwk: forger.jwk },
+        ]) {
+          await expectRefused(ask(assertion(forger, claims(), header), { client_id: agentId }));
+        }
+        // Whoever signs as an issuer that is a URL is a partner's, and none is known here.
+        await expectRefused(ask(evil.mint(claims({ iss: evil.url })), { client_id: agentId }));
+        expect(evil.calls).toEqual([]);
+      } finally {
+        await evil.close();
+      }
+    });
+
     it('§3 (9) keys of every type sign, with each of their algorithms', async () => {
       for (const alg of ['RS256', 'ES256', 'ES384', 'EdDSA'] as const) {
         const made = await keyOf(agentId, alg);
@@ -356,6 +389,7 @@ describe('RFC 7523, JWT client assertions, with RFC 7521', () => {
   describe('RFC 6749 §2.3.1, many failures', () => {
     it('make the client wait at its address, with the right key too; others, and it after a minute, go on', async () => {
       const strict = await startTestApp({ database, clock, env: { ISSUER, TOKEN_TTL_SECONDS: '86400' } });
+      known.push(strict.url);
       try {
         const evil = { ...assertionKey(), kid: key.kid };
         for (let count = 0; count < 10; count += 1) {

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { BUILT_IN_SCOPE_NAMES } from '../../src/platform/kernel/scopes.js';
 import type { Answer, TestAgent } from '../support/api.js';
 import { addOrganization } from '../support/organizations.js';
-import { assertionKey, PartnerIssuer } from '../support/partner-issuer.js';
+import { assertion, assertionKey, PartnerIssuer, type AssertionKey } from '../support/partner-issuer.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 
 type Json = Record<string, unknown>;
@@ -417,6 +417,26 @@ describe('POST /federation/verify', () => {
     expect(await reasonOf(issuer.mint(claims()))).toBe('algorithm_not_allowed');
     await call('PATCH', `/federation/partners/${String(partnerId)}`, { status: 'disabled' });
     expect(await reasonOf(issuer.mint(claims()))).toBe('partner_disabled');
+  });
+
+  it('fetches keys once for 50 forged ones, and nothing that their headers name', async () => {
+    const evil = await PartnerIssuer.start();
+    const forger = evil.keys[0] as AssertionKey;
+    try {
+      const forged = Array.from({ length: 50 }, (_, index) =>
+        assertion(
+          forger,
+          { iss: issuer.url, ...claims() },
+          { kid: `forged-${index}`, jku: evil.jwksUri, jwk: forger.jwk },
+        ),
+      );
+      const verdicts = await Promise.all(forged.map((token) => verify(token)));
+      expect(verdicts).toEqual(Array(50).fill({ valid: false, reason: 'unknown_key' }));
+      expect(issuer.calls).toHaveLength(2);
+      expect(evil.calls).toEqual([]);
+    } finally {
+      await evil.close();
+    }
   });
 
   it('knows the partners of one’s own organization only; the operator names another', async () => {

@@ -4,6 +4,7 @@ import { holdLedgers, lockWaiters } from '../faults/conditions.js';
 import { claimsOf, type Answer, type TestAgent } from '../support/api.js';
 import { jws } from '../support/forge.js';
 import { addOrganization } from '../support/organizations.js';
+import { Outgoing } from '../support/outgoing.js';
 import { assertion, assertionKey, PartnerIssuer, signatureOf, type AssertionKey } from '../support/partner-issuer.js';
 import { SettableClock } from '../support/settable-clock.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
@@ -30,6 +31,9 @@ let service: TestApp;
 let other: TestApp;
 let operator: string;
 let issuer: PartnerIssuer;
+let outgoing: Outgoing;
+/** Whom the service may call beside the issuer. */
+let partners: string[];
 
 beforeAll(async () => {
   database = await createTestDatabase();
@@ -38,16 +42,29 @@ beforeAll(async () => {
   service = await startTestApp({ database, clock, env });
   other = await startTestApp({ database, clock, env });
   operator = await service.api.token(service.operator);
+  outgoing = new Outgoing();
 });
 afterAll(async () => {
+  outgoing.stop();
   await service.close();
   await other.close();
   await database.drop();
 });
 beforeEach(async () => {
   issuer = await PartnerIssuer.start();
+  partners = [issuer.url];
+  outgoing.clear();
 });
-afterEach(() => issuer.close());
+afterEach(async () => {
+  // Whatever is asked here, the service calls nobody but partners.
+  expect(called(...partners)).toEqual([]);
+  await issuer.close();
+});
+
+/** Whom the service has called, but for these. */
+function called(...but: readonly string[]): string[] {
+  return outgoing.beyond(service.url, other.url, database.servingUrl, ...but);
+}
 
 const call = (method: string, path: string, body?: unknown, token = operator): Promise<Answer> =>
   service.api.call(method, path, token, body);
@@ -122,6 +139,7 @@ describe('an assertion of a partner', () => {
     expect(claimsOf(token)).toMatchObject({ sub: agent.agentId, client_id: agent.agentId, cred: credentialId });
     expect((await call('GET', `/agents/${agent.agentId}`, undefined, token)).status).toBe(200);
     expectFetches(1);
+    expect(called()).toContain(new URL(issuer.url).host);
   });
 
   it('may be used again until it expires, on every replica', async () => {
@@ -178,6 +196,7 @@ describe('an assertion of a partner', () => {
 
   it('is taken from an issuer with a path, from jwksUri, from inline keys, and signed by each algorithm', async () => {
     const withPath = await PartnerIssuer.start('RS256', '/realms/agents');
+    partners.push(withPath.url);
     try {
       const agent = await service.api.agent(operator);
       await identity(agent.agentId, await partner({ issuer: withPath.url }));
@@ -296,7 +315,7 @@ describe('refused with the one answer, the cause in the audit event, and no outg
   ])('%s', async (_what, forge, cause) => {
     const { agent } = await federated();
     await expectRefused(ask(agent, forge(issuer.keys[0] as AssertionKey)), agent, cause);
-    expect(issuer.calls).toEqual([]);
+    expect([issuer.calls, called()]).toEqual([[], []]);
   });
 
   it('an algorithm that the partner may not use', async () => {
@@ -532,7 +551,7 @@ describe('the keys of a partner', () => {
 });
 
 describe('an issuer that misbehaves earns a refusal, and makes no more calls than the one:', () => {
-  it.each<[string, (url: string) => NonNullable<PartnerIssuer['answering']>]>([
+  describe.each<[string, (url: string) => NonNullable<PartnerIssuer['answering']>]>([
     [
       '10 MB',
       () => (_request, response) => {
@@ -554,19 +573,24 @@ describe('an issuer that misbehaves earns a refusal, and makes no more calls tha
     ['keys that are no list', () => (_request, response) => response.end('{"keys":{}}')],
     ['404', () => (_request, response) => response.writeHead(404).end('{"keys":[]}')],
     ['no answer but a closed connection', () => (request) => void request.socket.destroy()],
-  ])('%s', async (_what, answering) => {
-    const inside = await PartnerIssuer.start();
-    try {
-      const { agent } = await federated({ jwksUri: issuer.jwksUri });
-      issuer.answering = answering(inside.jwksUri);
-      for (let count = 0; count < 3; count += 1) {
-        await expectRefused(ask(agent, issuer.mint(claims())), agent, 'keys_unavailable');
+  ])('%s', (_what, answering) => {
+    it.each([
+      ['keys', '/keys'],
+      ['discovery document', DISCOVERY],
+    ])('in the place of its %s', async (_document, path) => {
+      const inside = await PartnerIssuer.start();
+      try {
+        const { agent } = await federated(path === DISCOVERY ? {} : { jwksUri: issuer.jwksUri });
+        issuer.answering = answering(inside.jwksUri);
+        for (let count = 0; count < 3; count += 1) {
+          await expectRefused(ask(agent, issuer.mint(claims())), agent, 'keys_unavailable');
+        }
+        expect(issuer.calls).toEqual([path]);
+        expect(inside.calls).toEqual([]);
+      } finally {
+        await inside.close();
       }
-      expect(issuer.calls).toEqual(['/keys']);
-      expect(inside.calls).toEqual([]);
-    } finally {
-      await inside.close();
-    }
+    });
   });
 
   it('keys that are not fit for signatures: they are left out, and the one that is fit is used', async () => {
@@ -602,6 +626,19 @@ describe('an issuer that misbehaves earns a refusal, and makes no more calls tha
     issuer.answering = (_request, response) => response.end(JSON.stringify(document(issuer)));
     await expectRefused(ask(agent, issuer.mint(claims())), agent, 'keys_unavailable');
     expect(issuer.calls).toEqual([DISCOVERY]);
+  });
+
+  it('a slow discovery document and slow keys have 5 s together', async () => {
+    const { agent } = await federated();
+    issuer.routes[DISCOVERY] = (_request, response) => {
+      setTimeout(() => response.end(JSON.stringify(issuer.discovery())), 3000);
+    };
+    issuer.routes['/keys'] = () => undefined;
+    const began = performance.now();
+    await expectRefused(ask(agent, issuer.mint(claims())), agent, 'keys_unavailable');
+    expect(performance.now() - began).toBeGreaterThan(4500);
+    expect(performance.now() - began).toBeLessThan(8000);
+    expectFetches(1);
   });
 
   it('slow answers end after 5 s, and hold up nobody else meanwhile: no connection, no queue, no other client', async () => {
