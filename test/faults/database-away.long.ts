@@ -1,3 +1,3 @@
 import { describeDatabaseAway } from './database-away.js';
 
-describeDatabaseAway(['stopped', 'cut', 'failover']);
+describeDatabaseAway(['refused', 'silent', 'stopped', 'cut', 'failover'], 3000);

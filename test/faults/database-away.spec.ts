@@ -1,3 +1,3 @@
 import { describeDatabaseAway } from './database-away.js';
 
-describeDatabaseAway(['refused', 'silent']);
+describeDatabaseAway(['refused', 'silent'], 10_000);

@@ -70,6 +70,11 @@ export class FaultCluster {
     return this.replicas[index]?.service.url ?? '';
   }
 
+  /** What the replicas logged last: their errors, and nothing that is secret. */
+  lastWords(): string {
+    return this.replicas.map(({ service }) => service.output().slice(-6000)).join('\n');
+  }
+
   /** Sets the clocks of both replicas right. */
   async setClocksRight(): Promise<void> {
     for (const replica of this.replicas) await this.shiftClock(replica, 0);

@@ -11,7 +11,9 @@ const ASK_AGAIN_MS = 150;
 /** How long an answer may take, in ticks: time in which this process itself stood still does not count. */
 const TICK_MS = 100;
 const ANSWER_TICKS = 12;
-const AGAIN_TICKS = 8;
+const AGAIN_TICKS = 5;
+/** Connections that are tried at one time, while it does not answer. */
+const MOST_TRIES = 8;
 
 /** What the server says that cannot take part: it starts, stops, or is a standby. */
 const NOT_SERVING: ReadonlySet<string> = new Set(['57P01', '57P02', '57P03', '25006']);
@@ -60,41 +62,51 @@ export class DatabaseWatch implements OnModuleInit, OnApplicationShutdown {
   private async watch(): Promise<void> {
     while (!this.stopping.signal.aborted) {
       const readBefore = this.sockets.bytesRead;
-      const verdict = await this.ask(this.sockets.isAway ? AGAIN_TICKS : ANSWER_TICKS);
+      const verdict = await this.ask();
       if (this.stopping.signal.aborted) return;
-      if (verdict === 'answers') this.note(true, '');
       // Where others got an answer meanwhile, it is only the connection of this watch that is broken.
-      else if (verdict === 'standby' || this.sockets.bytesRead === readBefore) this.note(false, verdict);
-      await this.pause(this.sockets.isAway ? ASK_AGAIN_MS : ASK_EVERY_MS);
+      if (verdict === 'standby' || (verdict === 'silent' && this.sockets.bytesRead === readBefore)) {
+        this.sockets.keepOut();
+        this.logger.warn(`the database is away (${verdict}): what waits for it is answered 503`);
+        await this.untilItAnswers();
+        if (this.stopping.signal.aborted) return;
+        this.sockets.letIn();
+        this.logger.warn('the database answers again');
+      }
+      await this.pause(ASK_EVERY_MS);
     }
   }
 
-  private note(answers: boolean, verdict: string): void {
-    if (answers === !this.sockets.isAway) return;
-    if (answers) {
-      this.sockets.letIn();
-      this.logger.warn('the database answers again');
-    } else {
-      this.sockets.keepOut();
-      this.logger.warn(`the database is away (${verdict}): what waits for it is answered 503`);
-    }
-  }
-
-  private async ask(ticks: number): Promise<Verdict> {
+  private async ask(): Promise<Verdict> {
     const line = (this.line ??= new WatchLine(this.url));
-    const answered = line.isStandby().then(
-      (standby): Verdict => (standby ? 'standby' : 'answers'),
-      (error: unknown): Verdict => {
-        line.end();
-        const state = sqlStateOf(error);
-        // A server that refuses the watch for another reason, such as too many connections, is there all the same.
-        return state === undefined || NOT_SERVING.has(state) ? 'silent' : 'answers';
-      },
-    );
-    const verdict = await Promise.race([answered, this.limit(ticks)]);
+    const verdict = await Promise.race([line.verdict(), this.limit(ANSWER_TICKS)]);
     if (verdict !== 'answers') line.end();
     if (line.isEnded) this.line = null;
     return verdict;
+  }
+
+  /**
+   * Tries with one new connection after the other, and goes on waiting for those before: one that is lost in a dead
+   * network holds up none, and one that a busy machine takes long to make is not given up.
+   */
+  private async untilItAnswers(): Promise<void> {
+    const tries: { readonly line: WatchLine; readonly verdict: Promise<Verdict> }[] = [];
+    while (!this.stopping.signal.aborted) {
+      const line = new WatchLine(this.url);
+      tries.push({ line, verdict: line.verdict() });
+      if (tries.length > MOST_TRIES) tries.shift()?.line.end();
+      const settling = tries.map(async (each) => ({ each, verdict: await each.verdict }));
+      const settled = await Promise.race([...settling, this.limit(AGAIN_TICKS).then(() => null)]);
+      if (settled === null) continue;
+      tries.splice(tries.indexOf(settled.each), 1);
+      if (settled.verdict === 'answers') {
+        if (!settled.each.line.isEnded) this.line = settled.each.line;
+        break;
+      }
+      settled.each.line.end();
+      await this.pause(ASK_AGAIN_MS);
+    }
+    for (const { line } of tries) line.end();
   }
 
   private async limit(ticks: number): Promise<Verdict> {
@@ -128,10 +140,18 @@ class WatchLine {
     return this.socket.destroyed;
   }
 
-  async isStandby(): Promise<boolean> {
-    await this.connected;
-    const { rows } = await this.client.query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby');
-    return rows[0]?.standby ?? false;
+  /** What the server says; where it says nothing, this never settles until the connection is ended. */
+  async verdict(): Promise<Verdict> {
+    try {
+      await this.connected;
+      const { rows } = await this.client.query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby');
+      return rows[0]?.standby === true ? 'standby' : 'answers';
+    } catch (error) {
+      this.end();
+      const state = sqlStateOf(error);
+      // A server that refuses the watch for another reason, such as too many connections, is there all the same.
+      return state === undefined || NOT_SERVING.has(state) ? 'silent' : 'answers';
+    }
   }
 
   end(): void {

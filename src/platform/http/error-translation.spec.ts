@@ -1,6 +1,7 @@
 import { ForbiddenException, HttpException, NotFoundException } from '@nestjs/common';
 import { describe, expect, it } from '@jest/globals';
 import { QueryFailedError } from 'typeorm';
+import { DatabaseAway } from '../database/connection-sockets.js';
 import { QueueFull } from '../database/serial-batch.js';
 import { OAuthError, oauthErrors } from '../kernel/oauth-error.js';
 import { PROBLEM_KINDS, Problem, type ProblemCode } from '../kernel/problem.js';
@@ -10,15 +11,28 @@ const withCode = (code: string, message = 'x') => Object.assign(new Error(messag
 
 describe('translateError', () => {
   it.each([
-    ...['ECONNREFUSED', '57P01', '57P02', '57P03', '08006', '08P01', '53300', '57014', '55P03', '40P01'].map((code) =>
-      withCode(code),
-    ),
+    ...[
+      'ECONNREFUSED',
+      '57P01',
+      '57P02',
+      '57P03',
+      '08006',
+      '08P01',
+      '53100',
+      '53300',
+      '58030',
+      '57014',
+      '55P03',
+      '40P01',
+    ].map((code) => withCode(code)),
     new Error('Connection terminated unexpectedly'),
     new Error('timeout exceeded when trying to connect'),
     new QueryFailedError('SELECT 1', [], withCode('57014')),
     new AggregateError([withCode('ECONNREFUSED')]),
     new Error('wrapped', { cause: withCode('08003') }),
     new QueueFull('audit'),
+    new DatabaseAway(),
+    new Error('Database connection provided by a query runner was already released, cannot continue'),
   ])('answers 503 with Retry-After to %p', (error) => {
     for (const oauth of [true, false]) {
       const answer = translateError(error, oauth);

@@ -29,6 +29,9 @@ const TRANSIENT_MESSAGES = [
   'Connection terminated',
   'timeout exceeded when trying to connect',
   'Client has encountered a connection error',
+  'Client was closed and is not queryable',
+  // TypeORM gives a connection that broke back while its transaction still goes on.
+  'already released',
   'Cannot use a pool after calling end on the pool',
   'Query read timeout',
   'Driver not Connected',
