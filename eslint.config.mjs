@@ -11,7 +11,9 @@ export default defineConfig(
     rules: {
       eqeqeq: 'error',
       'no-eval': 'error',
+      'no-implied-eval': 'error',
       'no-new-func': 'error',
+      'no-script-url': 'error',
       'no-var': 'error',
       'prefer-const': 'error',
       'no-restricted-properties': ['error', NO_CHANCE],

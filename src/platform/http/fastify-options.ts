@@ -12,6 +12,8 @@ type FastifyAdapterOptions = NonNullable<ConstructorParameters<typeof FastifyAda
 const REQUEST_TIMEOUT_MS = 30_000;
 /** How long the header fields may take to arrive, in milliseconds. */
 const HEADERS_TIMEOUT_MS = 15_000;
+/** How often it is looked for requests whose time is over, in milliseconds; Node's own half a minute would double it. */
+const TIMEOUT_CHECK_MS = 2000;
 /** How long a connection may be silent while a request is under way, in milliseconds. */
 const CONNECTION_TIMEOUT_MS = 60_000;
 /** How long an idle connection is kept, in milliseconds: longer than the 60 s of common load balancers. */
@@ -37,7 +39,11 @@ export function fastifyOptions(config: Pick<HttpConfig, 'trustedProxies'>): Fast
     connectionTimeout: CONNECTION_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     // Node would refuse a request without Host by an answer without a body: `configureHttp` does it in our shapes.
-    http: { headersTimeout: HEADERS_TIMEOUT_MS, requireHostHeader: false },
+    http: {
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+      requireHostHeader: false,
+    },
     // While closing, what still arrives on open connections is served; readiness and `Connection: close` send it away.
     return503OnClosing: false,
     forceCloseConnections: 'idle',

@@ -21,8 +21,12 @@ export function answerFrameworkError(error: FastifyError, request: FastifyReques
  */
 export function answerClientError(error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed) return;
-  if (!socket.writable || isAnswering(socket)) {
+  if (!socket.writable) {
     socket.destroy();
+    return;
+  }
+  if (pendingAnswer(socket) !== null) {
+    if (!ending.has(socket)) endAfterAnswers(socket);
     return;
   }
   const { status, detail } = transportFault(error.code);
@@ -38,12 +42,28 @@ export function answerClientError(error: Error & { code?: string }, socket: Sock
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
 }
 
+/** Connections that end once what arrived whole on them is answered. */
+const ending = new WeakSet<Socket>();
+
 /**
- * Whether what is said now would be taken for the answer to another request: one that has arrived whole waits for its
- * own, or an answer has begun. Node keeps it in a member of the socket, by which its own handler of these errors goes too.
+ * The answer that what is said now would be taken for: to a request that has arrived whole, or one that has begun. Node
+ * keeps it in a member of the socket, by which its own handler of these errors goes too.
  */
-function isAnswering({ _httpMessage }: Socket & { _httpMessage?: ServerResponse | null }): boolean {
-  return _httpMessage !== undefined && _httpMessage !== null && (_httpMessage.headersSent || _httpMessage.req.complete);
+function pendingAnswer({ _httpMessage }: Socket & { _httpMessage?: ServerResponse | null }): ServerResponse | null {
+  if (_httpMessage === undefined || _httpMessage === null) return null;
+  return _httpMessage.headersSent || _httpMessage.req.complete ? _httpMessage : null;
+}
+
+/** Waits for the answers to the requests that arrived whole, and closes: what came behind them is no request. */
+function endAfterAnswers(socket: Socket): void {
+  const pending = pendingAnswer(socket);
+  if (pending === null) {
+    socket.end();
+    return;
+  }
+  ending.add(socket);
+  // The answer to the next request takes the place of this one in the same turn.
+  pending.once('close', () => setImmediate(endAfterAnswers, socket));
 }
 
 function transportFault(code: string | undefined): { status: number; detail: string } {
