@@ -149,14 +149,12 @@ async function grow({ service, agents }, from, to) {
   const [first, lastOne] = range(FULL.earned);
   await admin.query('BEGIN');
   const { rows } = await admin.query(
-    'SELECT sequence FROM organization_ledgers WHERE organization_id = $1 FOR UPDATE',
+    'SELECT sequence, head_hash FROM organization_ledgers WHERE organization_id = $1 FOR UPDATE',
     [earner.organizationId],
   );
   const offset = Number(rows[0].sequence) - first + 1;
-  await admin.query(eventsOf(`'${earner.organizationId}'::uuid`, `s + ${offset}`, `'${earner.agentId}'::uuid`), [
-    first,
-    lastOne,
-  ]);
+  const [organization, actor] = [`'${earner.organizationId}'::uuid`, `'${earner.agentId}'::uuid`];
+  await admin.query(eventsOf(organization, `s + ${offset}`, actor, rows[0].head_hash), [first, lastOne]);
   await admin.query(
     `UPDATE organization_ledgers SET sequence = $2::bigint, head_hash = sha256($2::bigint::text::bytea), tokens_used = tokens_used + $3
       WHERE organization_id = $1`,
@@ -169,12 +167,16 @@ async function grow({ service, agents }, from, to) {
   await intoTheTree(service, earner.organizationId);
 }
 
-function eventsOf(organization, sequence, actor) {
+/** @param {Buffer | null} before the hash that the first of them points to, where they continue a chain */
+function eventsOf(organization, sequence, actor, before = null) {
+  const linked = `sha256((${sequence} - 1)::text::bytea)`;
+  const previous =
+    before === null ? linked : `CASE WHEN s = $1 THEN '\\x${before.toString('hex')}'::bytea ELSE ${linked} END`;
   return `INSERT INTO audit_events (organization_id, sequence, event_id, action, outcome, actor, target_type, target_id, ip,
       user_agent, details, occurred_at, previous_hash, hash)
     SELECT ${organization}, ${sequence}, e.id, 'token.issued', 'success', ${actor}, 'token', e.id::text, '203.0.113.7',
         'bench/1.0', jsonb_build_object('audience', 'https://idp.example', 'credentialId', e.id, 'expiresAt', 1790000000,
-        'scope', 'agents:read'), now() - interval '1 hour', sha256((${sequence} - 1)::text::bytea), sha256((${sequence})::text::bytea)
+        'scope', 'agents:read'), now() - interval '1 hour', ${previous}, sha256((${sequence})::text::bytea)
       FROM generate_series($1::bigint, $2::bigint) s, LATERAL (SELECT md5('e' || s || ${actor})::uuid AS id) e`;
 }
 
@@ -185,19 +187,22 @@ async function chunks([from, to], work) {
 /** Has the new events taken into the tree of their chain, so that this is not done while it is measured. */
 async function intoTheTree(service, organizationId) {
   const operator = await service.token('admin:orgs audit:read');
-  for (let tries = 0; tries < 300; tries += 1) {
+  let last;
+  for (let tries = 0; tries < 60; tries += 1) {
     try {
       await service.call('GET', `/audit/checkpoint?organizationId=${organizationId}`, operator);
       return;
-    } catch {
+    } catch (error) {
+      last = error;
       await delay(1000);
     }
   }
-  throw new Error('the events were not taken into the tree');
+  throw new Error(`the events were not taken into the tree: ${last?.message}`);
 }
 
 async function timeRevocations({ service, agents }) {
-  const operator = await service.token('admin:orgs agents:write');
+  // All that the agent holds: nobody acts on one who holds more.
+  const operator = await service.token('admin:orgs agents:write agents:read tokens:read');
   const took = [];
   for (let count = 0; count < 30; count += 1) {
     const started = performance.now();

@@ -14,7 +14,7 @@ export async function profile({ seconds, warmUp }) {
   const { count, cost } = await measure(ours, [ours.tokenRequest()], 64, seconds);
   await ours.stop();
   const [file] = readdirSync(folder);
-  const shares = byPackage(JSON.parse(readFileSync(path.join(folder, file), 'utf8')));
+  const shares = byPackage(JSON.parse(readFileSync(path.join(folder, file), 'utf8')), seconds * 1e6);
   await stopAll();
   rmSync(folder, { recursive: true, force: true });
   const busy = [...shares.values()].reduce((sum, time) => sum + time, 0);
@@ -34,10 +34,14 @@ export async function profile({ seconds, warmUp }) {
   };
 }
 
-function byPackage({ nodes, samples, timeDeltas }) {
+/** Without what came before the last `lastMicroseconds`: the start and the warm-up. */
+function byPackage({ nodes, samples, timeDeltas, startTime, endTime }, lastMicroseconds) {
   const names = new Map(nodes.map(({ id, callFrame }) => [id, partOf(callFrame)]));
   const shares = new Map();
+  let at = startTime;
   for (const [index, id] of samples.entries()) {
+    at += timeDeltas[index];
+    if (at < endTime - lastMicroseconds) continue;
     const name = names.get(id);
     if (name === '(idle)') continue;
     shares.set(name, (shares.get(name) ?? 0) + timeDeltas[index]);

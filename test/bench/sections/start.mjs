@@ -50,7 +50,7 @@ async function embeddedStart(data) {
   const started = performance.now();
   const child = spawn(process.execPath, [path.join(import.meta.dirname, '../../../scripts/start.cjs')], {
     env: { ...process.env, PORT: '0', DATA_DIR: data, DATABASE_URL: '' },
-    stdio: ['ignore', 'pipe', 'ignore'],
+    stdio: ['ignore', 'pipe', 'inherit'],
   });
   let seen = '';
   for await (const chunk of child.stdout) {
@@ -58,6 +58,7 @@ async function embeddedStart(data) {
     if (seen.includes('listens on')) break;
   }
   const took = performance.now() - started;
+  if (!seen.includes('listens on')) throw new Error(`the service ended before it listened: ${seen}`);
   const ended = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGTERM');
   await ended;
