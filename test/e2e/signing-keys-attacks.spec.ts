@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { KeySchedule } from '../../src/keys/key-schedule.js';
 import { BUILT_IN_SCOPE_NAMES } from '../../src/platform/kernel/scopes.js';
 import { addOrganization } from '../support/organizations.js';
 import { jwksKids, kidOf, kidsOf, publishedLongAgo, TwoReplicas } from '../support/signing-keys.js';
@@ -106,5 +107,19 @@ describe('attacks on the signing keys', () => {
       expect((await api.revoke(killed, replicas.operator)).status).toBe(401);
     }
     expect((await one.api.call('GET', '/agents', replicas.operator)).status).toBe(200);
+  });
+
+  it('go on with one after a standby took over that had not got the last changes of the keys', async () => {
+    await replicas.renew();
+    const killed = replicas.operator;
+    const { database } = one;
+    await database.query('UPDATE signing_key_set SET version = version - 2');
+    await other.app.get(KeySchedule).poll();
+    // By another replica, in two steps: the count is where it was before.
+    await database.query("UPDATE signing_keys SET phase = 'revoked' WHERE kid = $1", [kidOf(killed)]);
+    await database.query(
+      "UPDATE signing_keys SET phase = 'active' WHERE phase = 'next' AND purpose = 'access_token'",
+    );
+    expect((await other.api.call('GET', '/agents', killed)).status).toBe(401);
   });
 });
