@@ -1,5 +1,4 @@
 import type { INestApplicationContext } from '@nestjs/common';
-import { parseArgs } from 'node:util';
 import { createApp } from '../app.js';
 import { KeyRotationService, NOBODY } from '../keys/key-rotation.service.js';
 import { KeysService } from '../keys/keys.service.js';
@@ -110,11 +109,11 @@ const [first = ''] = process.argv.slice(2);
 const own = Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined;
 if (own !== undefined && 'runOn' in own) process.exit(await runOwn(first, own, process.argv.slice(3)));
 
-const { positionals, values } = parseArgs({ allowPositionals: true, strict: false });
-const [asked = '', argument = ''] = positionals;
-const command = Object.hasOwn(COMMANDS, asked) ? COMMANDS[asked] : undefined;
+// As they stand: a `kid` may begin with a dash.
+const [argument = '', ...excess] = process.argv.slice(3);
+const command = own;
 const takesOne = command !== undefined && 'run' in command && command.argument !== undefined;
-const isRight = positionals.length === (takesOne ? 2 : 1) && Object.keys(values).length === 0;
+const isRight = takesOne ? argument !== '' && excess.length === 0 : process.argv.length === 3;
 if (command === undefined || !('run' in command) || !isRight) {
   console.error('Usage: npm run cli -- <command>\n');
   for (const [name, each] of Object.entries(COMMANDS)) {

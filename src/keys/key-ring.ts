@@ -67,6 +67,15 @@ export class KeyRing {
     while (!this.isCurrent(version)) await this.load();
   }
 
+  /**
+   * Loads the keys where `version` is another one than was loaded. It may be an older one: of a standby that became the
+   * primary and had not got the last changes. What it counts from there on would pass for known otherwise.
+   */
+  async turnTo(version: number): Promise<void> {
+    if (version < this.version) await this.load();
+    else await this.follow(version);
+  }
+
   /** Loads the keys; whoever asks meanwhile waits for the same load. */
   load(): Promise<void> {
     this.loading ??= this.read().finally(() => {

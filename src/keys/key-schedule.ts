@@ -26,7 +26,7 @@ export class KeySchedule implements BeforeApplicationShutdown {
   @Interval(POLL_MS)
   poll(): Promise<void> {
     return this.run('know whether the signing keys have changed', async () =>
-      this.ring.follow(await this.repository.version()),
+      this.ring.turnTo(await this.repository.version()),
     );
   }
 

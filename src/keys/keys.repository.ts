@@ -59,12 +59,13 @@ export class KeysRepository {
       .getMany();
   }
 
-  /** The keys that sign no more, oldest first: as many as one look may remove. */
+  /** The keys that sign no more, as many as one look may remove: the retired, which are few, then the longest revoked. */
   ended(): Promise<SigningKeyEntity[]> {
     return this.unitOfWork.reader
       .createQueryBuilder(SigningKeyEntity, 'key')
       .where("key.phase = 'revoked' OR key.phase = 'retired' AND key.purpose = 'access_token'")
-      .orderBy('key.created_at', 'ASC')
+      .orderBy('key.phase', 'ASC')
+      .addOrderBy('key.revoked_at', 'ASC')
       .limit(MOST_REMOVED)
       .getMany();
   }

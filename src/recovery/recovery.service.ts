@@ -75,6 +75,8 @@ function againOf({ action, targetId, details }: LostAct): string | null {
       return `DELETE /api/v1/webhooks/${targetId}`;
     case 'webhook.secret_rotated':
       return `rotate the secret of /api/v1/webhooks/${targetId} again`;
+    case 'key.revoked':
+      return `POST /api/v1/keys/${targetId}/revoke`;
     default:
       // All tokens are dead already; what was made or allowed is missing, and shows when somebody asks for it.
       return action.startsWith('key.') ? 'rotate the signing keys: a key from before it signs again' : null;

@@ -85,6 +85,15 @@ export class WebhooksRepository {
     return reader.findOneBy(WebhookEntity, { organizationId, webhookId });
   }
 
+  /**
+   * The same for a change, held until the transaction ends: all columns are written again, and a change of the master key
+   * seals the secrets anew without the organization's lock.
+   */
+  hold(transaction: EntityManager, organizationId: string, webhookId: string): Promise<WebhookEntity | null> {
+    const lock = { mode: 'for_no_key_update' } as const;
+    return transaction.findOne(WebhookEntity, { where: { organizationId, webhookId }, lock });
+  }
+
   /** The organization of a subscription, for the operator; null where there is no such subscription. */
   async organizationOf(webhookId: string): Promise<string | null> {
     const webhook = await this.unitOfWork.reader.findOne(WebhookEntity, {

@@ -182,7 +182,7 @@ export class WebhooksService {
   async disable(organizationId: string, webhookId: string, reason: DisabledReason): Promise<void> {
     await this.unitOfWork.run(async (transaction) => {
       await lockOrganization(transaction, organizationId);
-      const webhook = await this.repository.find(organizationId, webhookId, transaction);
+      const webhook = await this.repository.hold(transaction, organizationId, webhookId);
       if (webhook?.status !== 'active') return;
       webhook.status = 'disabled';
       webhook.disabledReason = reason;
@@ -197,7 +197,7 @@ export class WebhooksService {
     const organizationId = await this.organizationOf(caller, webhookId);
     return this.unitOfWork.run(async (transaction) => {
       await lockOrganizationFor(transaction, caller, organizationId);
-      const webhook = await this.repository.find(organizationId, webhookId.toLowerCase(), transaction);
+      const webhook = await this.repository.hold(transaction, organizationId, webhookId.toLowerCase());
       if (webhook === null) throw problems.notFound;
       return act(transaction, webhook);
     });

@@ -103,6 +103,12 @@ describe('the file of a backup', () => {
     }
   });
 
+  it('is refused where a table is one of the catalogs, which an owner that is a superuser could write to', async () => {
+    const begin = lines.findIndex((line) => line.startsWith('{"table":"agents"'));
+    const section = { table: 'pg_authid', columns: ['rolname', 'rolsuper', 'rolcanlogin'] };
+    expect(await refusalOf(lines.toSpliced(begin, 1, JSON.stringify(section)))).toContain('a table has no name');
+  });
+
   it('is refused by a release that does not know its migrations or its format', async () => {
     const [header = '', ...rest] = lines;
     const of = JSON.parse(header) as { migrations: string[] };

@@ -2,6 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import { SchedulerRegistry } from '@nestjs/schedule';
 import { createApp } from '../../src/app.js';
 import { loadConfig } from '../../src/platform/config/load-config.js';
+import { environmentOf, runCommand } from '../support/service-process.js';
 import { startTestApp } from '../support/test-app.js';
 import { TEST_MASTER_KEY } from '../support/test-database.js';
 
@@ -20,6 +21,17 @@ describe('an operator command', () => {
       } finally {
         await command.close();
       }
+    } finally {
+      await service.close();
+    }
+  });
+
+  it('takes a kid that begins with a dash, as one of 64 does, for a kid', async () => {
+    const service = await startTestApp();
+    try {
+      const kid = '-zbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs';
+      const { code, output } = await runCommand(['keys:revoke', kid], environmentOf(service.database));
+      expect([code, output]).toEqual([1, expect.not.stringContaining('Usage:')]);
     } finally {
       await service.close();
     }

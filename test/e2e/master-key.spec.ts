@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
+import pg from 'pg';
 import { Webhook } from 'standardwebhooks';
 import { createApp } from '../../src/app.js';
 import { loadConfig } from '../../src/platform/config/load-config.js';
@@ -130,6 +131,35 @@ describe('a change of the master key', () => {
     await expect(service.app.get(Resealing).requireKnown()).rejects.toThrow(SealBroken);
     expect(await kidsOf(database, 'active')).toHaveLength(1);
     for (const app of [one, other]) await app.close();
+    await service.close();
+  });
+
+  it('is not undone by a change of a webhook that began before', async () => {
+    const service = await startTestApp({ env: LOOPBACK });
+    const { api, database } = service;
+    const token = await api.token(service.operator);
+    const made = await api.call('POST', '/webhooks', token, { url: 'http://127.0.0.1:1/', events: ['*'] });
+    const id = String(made.body['webhookId']);
+    const fresh = new Sealer(NEW_KEY).seal(randomBytes(32), `webhook:${id}`);
+    const resealing = new pg.Client({ connectionString: database.superuserUrl });
+    await resealing.connect();
+    await resealing.query('BEGIN');
+    await resealing.query('UPDATE webhooks SET sealed_secret = $2 WHERE webhook_id = $1', [id, fresh]);
+    const change = api.call('PATCH', `/webhooks/${id}`, token, { description: 'changed' });
+    await until('the change waits', async () => {
+      const waiting = await database.query(
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+      );
+      return waiting.length > 0;
+    });
+    await resealing.query('COMMIT');
+    await resealing.end();
+    expect((await change).status).toBe(200);
+    const [row] = await database.query<{ sealed: Buffer }>(
+      'SELECT sealed_secret AS sealed FROM webhooks WHERE webhook_id = $1',
+      [id],
+    );
+    expect(row?.sealed.equals(fresh)).toBe(true);
     await service.close();
   });
 });

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { KeySchedule } from '../../src/keys/key-schedule.js';
 import { BUILT_IN_SCOPE_NAMES } from '../../src/platform/kernel/scopes.js';
 import { addOrganization } from '../support/organizations.js';
-import { jwksKids, kidOf, kidsOf, publishedLongAgo, TwoReplicas } from '../support/signing-keys.js';
+import { advance, jwksKids, kidOf, kidsOf, publishedLongAgo, TwoReplicas } from '../support/signing-keys.js';
 import { type TestApp } from '../support/test-app.js';
 
 let replicas: TwoReplicas;
@@ -106,5 +107,32 @@ describe('attacks on the signing keys', () => {
       expect((await api.revoke(killed, replicas.operator)).status).toBe(401);
     }
     expect((await one.api.call('GET', '/agents', replicas.operator)).status).toBe(200);
+  });
+
+  it('revoke so many keys that those that are retired never leave the JWKS', async () => {
+    const { database } = one;
+    await database.query(
+      `INSERT INTO signing_keys (kid, purpose, algorithm, phase, public_jwk, sealed_private_key, created_at, retired_at,
+          revoked_at)
+        SELECT 'revoked-' || i, purpose, algorithm, 'revoked', public_jwk, ''::bytea, '2026-01-01'::timestamptz, NULL::timestamptz, now()
+          FROM signing_keys, generate_series(1, 100) AS i WHERE phase = 'active' AND purpose = 'access_token'
+        UNION ALL
+        SELECT 'retired', purpose, algorithm, 'retired', public_jwk, ''::bytea, now(), now() - interval '2 days', NULL
+          FROM signing_keys WHERE phase = 'active' AND purpose = 'access_token'`,
+    );
+    await advance(one);
+    expect(await kidsOf(database, 'retired')).not.toContain('retired');
+  });
+
+  it('go on with one after a standby took over that had not got the last changes of the keys', async () => {
+    await replicas.renew();
+    const killed = replicas.operator;
+    const { database } = one;
+    await database.query('UPDATE signing_key_set SET version = version - 2');
+    await other.app.get(KeySchedule).poll();
+    // By another replica, in two steps: the count is where it was before.
+    await database.query("UPDATE signing_keys SET phase = 'revoked' WHERE kid = $1", [kidOf(killed)]);
+    await database.query("UPDATE signing_keys SET phase = 'active' WHERE phase = 'next' AND purpose = 'access_token'");
+    expect((await other.api.call('GET', '/agents', killed)).status).toBe(401);
   });
 });

@@ -54,8 +54,8 @@ export class BackupRefused extends Error {
   }
 }
 
-/** Names of tables and columns that are put into statements. */
-const IDENTIFIER = /^[a-z_][a-z0-9_]{0,62}$/;
+/** Names of tables and columns that are put into statements; those of PostgreSQL's own catalogs are none of ours. */
+const IDENTIFIER = /^(?!pg_)[a-z_][a-z0-9_]{0,62}$/;
 
 /**
  * Reads the first line of a backup.

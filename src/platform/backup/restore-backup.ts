@@ -141,7 +141,7 @@ async function load(
       await empty(client, table);
       await copyIn(
         client,
-        `COPY "${table.table}" (${table.columns.map((name) => `"${name}"`).join(', ')}) FROM STDIN`,
+        `COPY public."${table.table}" (${table.columns.map((name) => `"${name}"`).join(', ')}) FROM STDIN`,
         rows,
       );
     },
@@ -158,6 +158,6 @@ async function load(
 
 /** Removes the rows that migrations have put into a table. */
 async function empty(client: pg.Client, { table }: BackupTable): Promise<void> {
-  const { rows } = await client.query(`SELECT 1 FROM "${table}" LIMIT 1`);
-  if (rows.length > 0) await client.query(`DELETE FROM "${table}"`);
+  const { rows } = await client.query(`SELECT 1 FROM public."${table}" LIMIT 1`);
+  if (rows.length > 0) await client.query(`DELETE FROM public."${table}"`);
 }
