@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 const SPARE_RATE = 2000;
 const BUSY_RATE = 530;
 /** The share of the event loop's time above which a replica is busy. */
-const BUSY_UTILIZATION = 0.7;
+const BUSY_UTILIZATION = 0.5;
 const MEASURE_EVERY_MS = 250;
 /** A wait that is not worth a timer: so a few deliveries may go together. */
 const SHORTEST_WAIT_MS = 10;
