@@ -38,7 +38,7 @@ async function measure() {
   const { createApp } = await dist('app.js');
   const { loadConfig } = await dist('platform/config/load-config.js');
   const { SystemClock } = await dist('platform/kernel/clock.js');
-  const { OperatorService } = await dist('cli/operator.service.js');
+  const { OperatorService } = await dist('operator/operator.service.js');
   await migrate(postgres.owningUrl, postgres.servingUrl);
   await admin.connect();
   const config = loadConfig({ NODE_ENV: 'test', LOG_LEVEL: 'silent', PORT: '0', ISSUER: 'http://bench.test' });
