@@ -134,7 +134,8 @@ function closed(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(closed);
   if (typeof value !== 'object' || value === null) return value;
   const copy = Object.fromEntries(Object.entries(value).map(([name, member]) => [name, closed(member)]));
-  const isObject = typeof copy['properties'] === 'object' && [copy['type']].flat().includes('object');
+  // One without members of its own only says that it is an object.
+  const isObject = Object.keys(copy['properties'] ?? {}).length > 0 && [copy['type']].flat().includes('object');
   // Problems may carry members of their own (RFC 9457 §3.2).
   const isProblem = isObject && 'title' in (copy['properties'] as object) && 'code' in (copy['properties'] as object);
   return isObject && !isProblem && !('additionalProperties' in copy) ? { ...copy, additionalProperties: false } : copy;
