@@ -38,10 +38,11 @@ export class CheckpointFollower implements BeforeApplicationShutdown {
     private readonly checkpoints: CheckpointsService,
   ) {}
 
-  /** Looks for due chains, unless the poll before is still at it; does not wait for their checkpoints. */
+  /** Looks for due chains, or waits for the poll before that is still at it; does not wait for their checkpoints. */
   @Interval(POLL_MS)
   async poll(): Promise<void> {
-    if (this.closed || this.looking !== null) return;
+    if (this.closed) return;
+    if (this.looking !== null) return this.looking;
     this.looking = this.look().catch((error: unknown) => {
       if (!this.closed) this.logger.warn(`could not look for chains that want a checkpoint: ${String(error)}`);
     });
