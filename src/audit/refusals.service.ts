@@ -78,7 +78,7 @@ export class RefusalsService implements OnApplicationShutdown {
     this.windows.set(key, { openedAtMs: openedAt.getTime(), event, cause: causeOfDay, count: 0 });
   }
 
-  /** Stores what was counted, and turns windows that are over into events; waits for the round before, if it is not done. */
+  /** Stores what was counted, and turns windows that are over into events; while a round is under way, waits for it. */
   @Interval(ROUND_MS)
   async round(): Promise<void> {
     if (this.running !== null) return this.running;

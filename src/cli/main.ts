@@ -109,8 +109,9 @@ const [first = ''] = process.argv.slice(2);
 const own = Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined;
 if (own !== undefined && 'runOn' in own) process.exit(await runOwn(first, own, process.argv.slice(3)));
 
-// As they stand: a `kid` may begin with a dash.
-const [argument = '', ...excess] = process.argv.slice(3);
+// As they stand, because a `kid` may begin with a dash; `--` before it says the same.
+const given = process.argv.slice(3);
+const [argument = '', ...excess] = given[0] === '--' ? given.slice(1) : given;
 const command = own;
 const takesOne = command !== undefined && 'run' in command && command.argument !== undefined;
 const isRight = takesOne ? argument !== '' && excess.length === 0 : process.argv.length === 3;

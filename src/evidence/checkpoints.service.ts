@@ -19,8 +19,8 @@ export type { CheckpointView } from './dto/checkpoint.views.js';
 const GROWTH_BATCH = 10_000;
 
 /**
- * Checkpoints of the last hour with which one made on request is no longer stored: some four times what an idle chain
- * gets by itself, and below what a busy one does.
+ * Checkpoints of the last hour with which one made on request is no longer stored: some four times what a chain with few
+ * events gets by itself, and below what a busy one does.
  */
 const MAX_STORED_AN_HOUR = 300;
 const HOUR_MS = 3_600_000;

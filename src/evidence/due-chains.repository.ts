@@ -49,7 +49,8 @@ export class DueChainsRepository {
 
   /**
    * Organizations after `after` up to `end` whose chains want a checkpoint: `events` events wait for one, or one that
-   * occurred at `before` or earlier does. The bounds are named for both tables, so that of neither more than the page is read.
+   * occurred at `before` or earlier does. The bounds are named for both tables, so that of neither more than the page is
+   * read.
    */
   async due(after: string, end: string, events: number, before: Date): Promise<DueOrganization[]> {
     const rows = await this.unitOfWork.reader.query<{ organization_id: string; checkpoint_sequence: string }[]>(

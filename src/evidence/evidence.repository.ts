@@ -138,7 +138,7 @@ export class EvidenceRepository {
         FROM (
           SELECT sequence, previous_hash, hash, occurred_at, lag(sequence, 1, $2::bigint) OVER chain AS before,
               lag(hash, 1, $3::bytea) OVER chain AS linked
-            FROM (SELECT sequence, previous_hash, hash, occurred_at FROM audit_events 
+            FROM (SELECT sequence, previous_hash, hash, occurred_at FROM audit_events
               WHERE organization_id = $1 AND sequence > $2::bigint ORDER BY sequence LIMIT $4) events
             WINDOW chain AS (ORDER BY sequence)) links
         GROUP BY (sequence - 1) / ${TILE_WIDTH} ORDER BY (sequence - 1) / ${TILE_WIDTH}`,

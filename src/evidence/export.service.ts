@@ -68,8 +68,8 @@ export class ExportService {
   }
 
   /**
-   * A stored checkpoint, over everything unless the last hour has many already. Nothing is signed over a broken chain: that is given whole, with the newest checkpoint
-   * from before, and what is wrong with it is for the verifier to say.
+   * A stored checkpoint, over everything unless the last hour has many already. Nothing is signed over a broken chain:
+   * that is given whole, with the newest checkpoint from before, and what is wrong with it is for the verifier to say.
    */
   private async newest(organizationId: string): Promise<{ checkpoint: string; last: number }> {
     try {

@@ -78,8 +78,8 @@ export class KeysRepository {
   }
 
   /** A key of any phase, or null. */
-  find(transaction: EntityManager, kid: string): Promise<SigningKeyEntity | null> {
-    return transaction.findOneBy(SigningKeyEntity, { kid });
+  find(reader: EntityManager, kid: string): Promise<SigningKeyEntity | null> {
+    return reader.findOneBy(SigningKeyEntity, { kid });
   }
 
   /** The organization in whose chain acts on keys stand; null before it is made. */

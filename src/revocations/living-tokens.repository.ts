@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { RevokedCounts } from '../evidence/revocation-receipts.service.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
+import type { AuditAction } from '../platform/kernel/audit-event.js';
 import { firstUuidAt } from '../platform/kernel/uuid.js';
 import type { Subject } from './revocation-subjects.js';
 
@@ -8,7 +9,7 @@ import type { Subject } from './revocation-subjects.js';
 const OLDEST_TOKEN_MS = 25 * 3_600_000;
 
 /** The acts that end tokens, as far as the log tells which. */
-const ENDING_ACTS = [
+const ENDING_ACTS: readonly AuditAction[] = [
   'organization.suspended',
   'organization.restored',
   'organization.tokens_revoked',

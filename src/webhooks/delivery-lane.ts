@@ -36,8 +36,8 @@ export interface LaneParts {
 /**
  * Serves one subscription while this replica holds its lease: the events of the chain and the checkpoints over it one
  * after the other, so that they arrive in order, and beside them what is due to be sent again. What fails goes to the
- * retries and does not hold up the next. Attempts are recorded after they are made, a few together: whatever happens to the process, what was
- * not recorded is sent again.
+ * retries and does not hold up the next. Attempts are recorded after they are made, a few together: whatever happens to
+ * the process, what was not recorded is sent again.
  */
 export class DeliveryLane {
   /** Whether it ended because its time was up, with work left. */

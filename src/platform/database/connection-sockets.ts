@@ -24,11 +24,6 @@ export class ConnectionSockets {
     return socket;
   };
 
-  /** Whether the database is taken to be away. */
-  get isAway(): boolean {
-    return this.away;
-  }
-
   /** How much has arrived on the connections that are open, in bytes. */
   get bytesRead(): number {
     let sum = 0;
@@ -47,6 +42,7 @@ export class ConnectionSockets {
     this.end();
   }
 
+  /** The database answers again: new connections may be opened. */
   letIn(): void {
     this.away = false;
   }

@@ -4,13 +4,14 @@ import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Readiness } from './readiness.js';
 
-/** So long nobody asks before the port is closed, in milliseconds, */
+/** How long nobody asks before the port is closed, in milliseconds. */
 const QUIET_MS = 100;
-/** but no longer than this is waited for that. */
+/** How long that is waited for, in milliseconds. */
 const MOST_QUIET_MS = 1000;
 const POLL_MS = 10;
-/** How long a connection that never asked anything, and one whose request does not come to an end, is left open. */
+/** How long a connection that never asked anything is left open, in milliseconds. */
 const UNUSED_MS = 1000;
+/** How long one whose request does not come to an end is left open, in milliseconds. */
 const UNFINISHED_MS = 6000;
 
 /**
