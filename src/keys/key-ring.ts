@@ -61,10 +61,11 @@ export class KeyRing {
     return version <= this.version;
   }
 
-  /** Resolves when what is loaded is at least as new as `version`. */
+  /** Resolves when what is loaded is at least as new as `version`, or all that the database has. */
   async follow(version: number): Promise<void> {
-    // A load that was under way may have begun before the change.
-    while (!this.isCurrent(version)) await this.load();
+    // A load that was under way may have begun before the change. The one after it has the change, unless the database
+    // was failed over to a standby that had not got it.
+    for (let loads = 0; loads < 2 && !this.isCurrent(version); loads += 1) await this.load();
   }
 
   /**
