@@ -109,8 +109,13 @@ export class LostHistoryService {
       if (number === 1) found = text?.trim() ?? null;
     }
     if (found?.startsWith('{') !== true) return found;
-    const { checkpoint } = JSON.parse(found) as { checkpoint?: unknown };
-    return typeof checkpoint === 'string' ? checkpoint : null;
+    try {
+      const { checkpoint } = JSON.parse(found) as { checkpoint?: unknown };
+      return typeof checkpoint === 'string' ? checkpoint : null;
+    } catch {
+      // A line that was cut off is no evidence.
+      return null;
+    }
   }
 }
 

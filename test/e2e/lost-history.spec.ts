@@ -192,7 +192,7 @@ describe('after an older backup was restored', () => {
 
   it('restore:check does not take a file without evidence for one that shows nothing lost', async () => {
     const file = join(backups.folder, 'none.txt');
-    for (const text of ['garbage', `${lost.checkpoint.slice(0, -9)}AAAAAAAAA`, '{"a":1}\n{"b":2}\n']) {
+    for (const text of ['garbage', `${lost.checkpoint.slice(0, -9)}AAAAAAAAA`, '{"a":1}\n{"b":2}\n', '{"a":1,']) {
       await writeFile(file, text);
       const { code, output } = await runCommand(['restore:check', file], environmentOf(database));
       expect([text, code, output]).toEqual([text, 66, expect.stringContaining('tells of no organization')]);
