@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { DataSource } from 'typeorm';
 import { AuditService } from '../../src/audit/audit.service.js';
 import { RefusalsService } from '../../src/audit/refusals.service.js';
 import { ClientAuthenticator } from '../../src/credentials/client-authenticator.js';
+import { poolOf } from '../../src/platform/database/statement-pool.js';
 import type { NewAuditEvent } from '../../src/platform/kernel/audit-event.js';
 import type { Client } from '../../src/platform/kernel/client.js';
 import { NO_ORIGIN } from '../../src/platform/kernel/principal.js';
@@ -118,6 +120,16 @@ describe('a flush of the token path', () => {
     for (const { status } of await Promise.all(behind)) expect(status).toBe(200);
     expect((await ledgerOf(database)).issued).toBe(before.issued + 5);
     await expectValidChain(service);
+  });
+
+  it('lives on where a connection breaks while nobody listens to it, between the pool and who asked for it', async () => {
+    const pool = poolOf(service.app.get(DataSource));
+    const connection = await pool.connect();
+    // As PostgreSQL's last words, behind an answer in one packet: the pool has handed the connection out, and the promise
+    // that tells of it is not yet settled. Without a listener this throws, out of a socket's event.
+    expect(connection.emit('error', new Error('terminating connection'))).toBe(true);
+    connection.release(true);
+    expect((await service.api.requestToken(service.operator)).status).toBe(200);
   });
 
   it('survives the end of every connection that it has', async () => {

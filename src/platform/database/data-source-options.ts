@@ -1,3 +1,4 @@
+import type { Client } from 'pg';
 import type { DataSourceOptions } from 'typeorm';
 import { MIGRATIONS } from './migration-list.js';
 
@@ -29,6 +30,9 @@ export function dataSourceOptions(url: string, poolSize: number): PostgresOption
       idle_in_transaction_session_timeout: 3000,
       idleTimeoutMillis: 60_000,
       keepAlive: true,
+      // From the moment in which the pool hands a connection out to that in which TypeORM listens to it nobody else does:
+      // a server that ends it just then would end the process.
+      onConnect: (client: Client) => void client.on('error', () => undefined),
     },
   };
 }
