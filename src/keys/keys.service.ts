@@ -12,8 +12,8 @@ export type { PublicJwk, SigningKey, VerificationKey } from './signing-key.js';
 /** A JWK of our own set; keys for checkpoints say so, those for access tokens carry no `purpose`. */
 export type PublishedJwk = PublicJwk & { readonly purpose?: 'audit' };
 
-/** Questions for the version of the keys that may wait: of tokens and checkpoints whose `kid` is not known. */
-const VERSION_LIMITS = { maxQueue: 10_000, maxBatch: 10_000 };
+/** Questions that may wait: for the version of the keys, where a `kid` is not known, and for the published set. */
+const QUESTION_LIMITS = { maxQueue: 10_000, maxBatch: 10_000 };
 /** A thumbprint of SHA-256, RFC 7638, in base64url. */
 const KID = /^[\w-]{43}$/;
 
@@ -21,14 +21,19 @@ const KID = /^[\w-]{43}$/;
 @Injectable()
 export class KeysService implements OnApplicationShutdown {
   private readonly versions: LookupCoalescer<null, number>;
+  private readonly sets: LookupCoalescer<null, readonly PublishedJwk[]>;
 
   constructor(
     private readonly repository: KeysRepository,
     private readonly ring: KeyRing,
   ) {
-    this.versions = new LookupCoalescer('signing_keys', VERSION_LIMITS, async (asked) => {
+    this.versions = new LookupCoalescer('signing_keys', QUESTION_LIMITS, async (asked) => {
       const version = await repository.version();
       return asked.map(() => version);
+    });
+    this.sets = new LookupCoalescer('jwks', QUESTION_LIMITS, async (asked) => {
+      const published = (await repository.published()).map(shown);
+      return asked.map(() => published);
     });
   }
 
@@ -82,15 +87,12 @@ export class KeysService implements OnApplicationShutdown {
     return this.ring.load();
   }
 
-  /** The JWK Set of RFC 7517 §5: public halves only. */
+  /**
+   * The JWK Set of RFC 7517 §5: public halves only. Anybody may ask, as often as they like, so those who ask together
+   * share one statement: they take one connection from the token path, however many they are.
+   */
   async jwks(): Promise<{ keys: PublishedJwk[] }> {
-    const published = await this.repository.published();
-    return {
-      keys: published.map(({ purpose, publicJwk }) => {
-        const jwk = publicJwk as unknown as PublicJwk;
-        return purpose === 'audit' ? { ...jwk, purpose } : jwk;
-      }),
-    };
+    return { keys: [...(await this.sets.read(null))] };
   }
 
   /**
@@ -105,9 +107,9 @@ export class KeysService implements OnApplicationShutdown {
     return pageOf(found, limit, (last) => encodeCursor('keys', [last.createdAt.toISOString(), last.kid]));
   }
 
-  /** Ends the questions for the version once the server has answered its last request. */
+  /** Ends the questions for the version and the set once the server has answered its last request. */
   async onApplicationShutdown(): Promise<void> {
-    await this.versions.drain();
+    await Promise.all([this.versions.drain(), this.sets.drain()]);
   }
 
   private async lookUp(purpose: KeyPurpose, kid: string): Promise<VerificationKey | null> {
@@ -122,4 +124,9 @@ export class KeysService implements OnApplicationShutdown {
   private async catchUp(): Promise<void> {
     await this.ring.follow(await this.versions.read(null));
   }
+}
+
+function shown({ purpose, publicJwk }: SigningKeyEntity): PublishedJwk {
+  const jwk = publicJwk as unknown as PublicJwk;
+  return purpose === 'audit' ? { ...jwk, purpose } : jwk;
 }

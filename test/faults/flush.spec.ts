@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import pg from 'pg';
 import { DataSource } from 'typeorm';
 import { AuditService } from '../../src/audit/audit.service.js';
 import { RefusalsService } from '../../src/audit/refusals.service.js';
@@ -145,6 +146,52 @@ describe('a flush of the token path', () => {
     });
     expect((await api.send('GET', '/health/ready')).status).toBe(200);
     await expectValidChain(service);
+  });
+
+  it('goes on with what waits where only the connection of the watch is ended', async () => {
+    const { api, database, operator } = service;
+    const watchedBy = async (): Promise<number | undefined> => {
+      const rows = await database.query<{ pid: number }>(
+        `SELECT pid FROM pg_stat_activity
+          WHERE datname = current_database() AND application_name = 'agentidp watch' AND state = 'idle'`,
+      );
+      return rows[0]?.pid;
+    };
+    const before = await until('the connection of the watch', watchedBy);
+    const hold = await holdLedgers(database);
+    const waiting = api.requestToken(operator);
+    await lockWaiters(database, 'issue_tokens');
+
+    await database.query('SELECT pg_terminate_backend($1)', [before]);
+    await until('another connection of the watch', async () => {
+      const now = await watchedBy();
+      return now !== undefined && now !== before;
+    });
+    await hold.release();
+    expect((await waiting).status).toBe(200);
+    await expectValidChain(service);
+  });
+
+  it('has a connection however many ask for the published keys', async () => {
+    const { api, database, operator } = service;
+    const holder = new pg.Client({ connectionString: database.superuserUrl });
+    // A test that fails drops its database with the lock in place.
+    holder.on('error', () => undefined);
+    await holder.connect();
+    await holder.query('BEGIN');
+    await holder.query('LOCK TABLE signing_keys IN ACCESS EXCLUSIVE MODE');
+    const asked = Promise.all(Array.from({ length: 100 }, () => api.send('GET', '/.well-known/jwks.json')));
+    await until('one that waits for the keys', async () => {
+      const rows = await database.query(
+        `SELECT 1 FROM pg_stat_activity
+          WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%signing_keys%'`,
+      );
+      return rows.length > 0;
+    });
+    expect((await api.requestToken(operator)).status).toBe(200);
+    await holder.query('COMMIT');
+    await holder.end();
+    for (const { status } of await asked) expect(status).toBe(200);
   });
 
   it('answers 503 where the lock is not to be had in two seconds, and goes on with those that wait', async () => {

@@ -78,11 +78,15 @@ export class DatabaseWatch implements OnModuleInit, OnApplicationShutdown {
   }
 
   private async ask(): Promise<Verdict> {
+    const isKept = this.line !== null;
     const line = (this.line ??= new WatchLine(this.url));
     const verdict = await Promise.race([line.verdict(), this.limit(ANSWER_TICKS)]);
+    const broke = line.isEnded;
     if (verdict !== 'answers') line.end();
     if (line.isEnded) this.line = null;
-    return verdict;
+    // That the connection from before broke may be its own affair, and is told at once, when others can have got no
+    // answer meanwhile: a new one tells of the database. Silence is waited for, and waited for once.
+    return isKept && broke && verdict === 'silent' ? this.ask() : verdict;
   }
 
   /**
