@@ -4,6 +4,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { AuditService } from '../audit/audit.service.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { pageOf, type Page } from '../platform/http/page.js';
+import { WorkLimit } from '../platform/http/work-limit.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { decodeCursor, encodeCursor } from '../platform/kernel/cursor.js';
 import type { Principal } from '../platform/kernel/principal.js';
@@ -26,6 +27,9 @@ const MAX_ATTEMPTS = 100;
 /** The history of deliveries, and what is sent by hand. */
 @Injectable()
 export class DeliveriesService {
+  /** No index knows of statuses: a rare one is looked for through all of a history, on a connection of the pool. */
+  private readonly searches = new WorkLimit(2, 4);
+
   constructor(
     private readonly repository: DeliveriesRepository,
     private readonly webhooks: WebhooksService,
@@ -38,7 +42,8 @@ export class DeliveriesService {
   /**
    * One page of a subscription's history, newest first; with it what waits for its first attempt.
    *
-   * @throws Problem `not_found`, `validation_failed` for a cursor of another list
+   * @throws Problem `not_found`, `validation_failed` for a cursor of another list, `rate_limited` or `unavailable`
+   *   where enough look for a status already
    */
   async list(
     caller: Principal,
@@ -52,7 +57,9 @@ export class DeliveriesService {
     const [before] = cursor === undefined ? [] : decodeCursor(list, cursor, [LOWER_CASE_UUID]);
     // What waits first: what is recorded meanwhile is then in both, and in neither the other way about.
     const waiting = status === undefined || status === 'pending' ? await this.waiting.of(webhook) : [];
-    const recorded = await this.repository.list(webhook.organizationId, webhook.webhookId, status, before, limit + 1);
+    const { organizationId } = webhook;
+    const read = () => this.repository.list(organizationId, webhook.webhookId, status, before, limit + 1);
+    const recorded = await (status === undefined ? read() : this.searches.run(organizationId, read));
     const found = merged(recorded, waiting, before).slice(0, limit + 1);
     return pageOf(found, limit, (last) => encodeCursor(list, [last.deliveryId]));
   }

@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { randomUUID } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
+import pg from 'pg';
+import { lockWaiters } from '../faults/conditions.js';
 import { Receiver } from '../support/receiver.js';
 import { deliveriesOf, subscribe, type DeliveryBody } from '../support/subscriptions.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
@@ -116,6 +118,24 @@ describe('deliveries that wait', () => {
     }
     const unknown = `/webhooks/${webhookId}/deliveries/${randomUUID()}/redeliver`;
     expect((await service.api.call('POST', unknown, token)).status).toBe(404);
+  });
+
+  it('are searched by status two at a time for an organization, so that nobody takes all connections', async () => {
+    const holder = new pg.Client({ connectionString: service.database.superuserUrl });
+    // A test that fails drops its database with the lock in place.
+    holder.on('error', () => undefined);
+    await holder.connect();
+    await holder.query('BEGIN');
+    await holder.query('LOCK TABLE webhook_deliveries IN ACCESS EXCLUSIVE MODE');
+    const path = `/webhooks/${webhookId}/deliveries?status=failed`;
+    const searches = [service.api.call('GET', path, token), service.api.call('GET', path, token)];
+    await lockWaiters(service.database, 'webhook_deliveries', 2);
+    const third = await service.api.call('GET', path, token);
+    await holder.query('COMMIT');
+    await holder.end();
+    expect([third.status, third.body['code']]).toEqual([429, 'rate_limited']);
+    for (const { status } of await Promise.all(searches)) expect(status).toBe(200);
+    expect(await list('?status=failed')).toEqual([]);
   });
 
   it('are a hundred at most, those whose turn comes next', async () => {
