@@ -21,7 +21,7 @@ const KID = /^[\w-]{43}$/;
 @Injectable()
 export class KeysService implements OnApplicationShutdown {
   private readonly versions: LookupCoalescer<null, number>;
-  private readonly sets: LookupCoalescer<null, readonly PublishedJwk[]>;
+  private readonly sets: LookupCoalescer<null, PublishedJwk[]>;
 
   constructor(
     private readonly repository: KeysRepository,
