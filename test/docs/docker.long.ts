@@ -113,7 +113,10 @@ describe('docker/Dockerfile', () => {
       .trim()
       .split('\n')
       .map((line) => line.split('\t').slice(1, 4).join(' '));
-    expect([status, keys.sort()]).toEqual([0, ['access_token RS256 active', 'audit ES256 active']]);
+    expect([status, keys.sort()]).toEqual([
+      0,
+      ['access_token RS256 active', 'access_token RS256 next', 'audit ES256 active', 'audit ES256 next'],
+    ]);
   });
 
   it('holds what it needs to serve and nothing else', () => {
