@@ -1,5 +1,4 @@
 import fc from 'fast-check';
-import { randomInt } from 'node:crypto';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 import { ApiDocument, type Operation } from './api-document.js';
 import type { Rendered } from './render.js';
@@ -26,6 +25,9 @@ const NO_LIMITS = {
   AUTHENTICATION_FAILURES_PER_ADDRESS: '1000000',
 };
 
+/** Of the runs that decide whether a commit is fit: they must not fail by chance. `npm run test:fuzz` takes another each time. */
+const SEED = 20_261_128;
+
 /** Sends generated requests to every operation of a running service. The seed is printed; FC_SEED brings it back. */
 export class Fuzzer {
   /** How often each operation answered with which status. */
@@ -40,7 +42,7 @@ export class Fuzzer {
   ) {}
 
   static async start(): Promise<Fuzzer> {
-    const seed = Number(process.env['FC_SEED'] ?? randomInt(2 ** 31));
+    const seed = Number(process.env['FC_SEED'] ?? SEED);
     const service = await startTestApp({ env: { ...NO_LIMITS, LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'silent' } });
     const document = await ApiDocument.read(service.api);
     const wire = new Wire(service.url);
