@@ -38,18 +38,18 @@ const BUGS: readonly PlantedBug[] = [
   {
     name: 'cache a token state for 1 s',
     file: 'src/tokens/token-state.ts',
-    original: 'const tier = claims === null ? null : await this.lookup.read(claims);',
-    planted: `const known = claims === null ? undefined : CACHE.get(claims.jti);
-    if (known !== undefined && Date.now() - known.at < 1000) return { claims: known.claims, tier: known.tier };
-    const tier = claims === null ? null : await this.lookup.read(claims);
-    if (claims !== null && tier !== null) CACHE.set(claims.jti, { claims, tier, at: Date.now() });`,
+    original: 'const tier = token === null ? null : await this.lookup.read(token);',
+    planted: `const known = token === null ? undefined : CACHE.get(token.claims.jti);
+    if (token !== null && known !== undefined && Date.now() - known.at < 1000) return { ...token, tier: known.tier };
+    const tier = token === null ? null : await this.lookup.read(token);
+    if (token !== null && tier !== null) CACHE.set(token.claims.jti, { tier, at: Date.now() });`,
     suite: 'test/e2e/replicas.spec.ts',
   },
   {
     name: 'resolve before COMMIT',
     file: 'src/tokens/token-issuer.ts',
-    original: 'this.commits.commit({',
-    planted: 'this.unawaited({',
+    original: 'Promise.all([signing, this.commits.commit(issuance)])',
+    planted: 'Promise.all([signing, this.unawaited(issuance)])',
     suite: 'test/faults/flush.spec.ts',
     tests: 'whose connection was killed',
   },
@@ -83,15 +83,15 @@ const BESIDES: Readonly<Record<string, readonly [string, string][]>> = {
   'cache a token state for 1 s': [
     [
       '/** A token that is alive,',
-      `const CACHE = new Map<string, { claims: AccessTokenClaims; tier: Tier; at: number }>();\n\n/** A token that is alive,`,
+      `const CACHE = new Map<string, { tier: Tier; at: number }>();\n\n/** A token that is alive,`,
     ],
   ],
   'resolve before COMMIT': [
     [
       '  /** Drains the queue once',
-      `  private unawaited(issuance: Issuance): IssuanceOutcome {
+      `  private unawaited(issuance: Issuance): UnderKeys<IssuanceOutcome> {
     this.commits.commit(issuance).catch(() => undefined);
-    return { outcome: 'issued' };
+    return { result: { outcome: 'issued' }, keyVersion: 0 };
   }
 
   /** Drains the queue once`,
