@@ -101,11 +101,15 @@ async function compare(recovery: RecoveryService, file: string): Promise<LostHis
     const what = [act.occurredAt, act.organizationId, act.sequence, act.action, act.targetType, act.targetId];
     say([...what, ...(act.again === null ? [] : [act.again])].join('\t'));
   });
-  const { organizationId, events, firstSequence, proven } = found;
+  const { organizationId, events, firstSequence, proven, isOrganizationLost } = found;
   if (!proven) announce(`${file}: not whole, or not signed with an audit key of ours. Take what it names with care.`);
   if (organizationId === null) announce(`${file}: tells of no organization.`);
   else if (firstSequence === null) announce(`${file}: nothing of organization ${organizationId} is lost.`);
-  else announce(`${file}: ${events} events of organization ${organizationId} are lost, from ${firstSequence} on.`);
+  else if (isOrganizationLost) {
+    announce(
+      `${file}: organization ${organizationId} itself is lost: ${events} of its events, from ${firstSequence} on.`,
+    );
+  } else announce(`${file}: ${events} events of organization ${organizationId} are lost, from ${firstSequence} on.`);
   return found;
 }
 

@@ -34,7 +34,17 @@ export interface LostHistory {
   readonly firstSequence: number | null;
   /** Whether the evidence is whole and signed with one of our audit keys. */
   readonly proven: boolean;
+  /** Whether the database has no chain of that organization at all: it was made after the backup. */
+  readonly isOrganizationLost: boolean;
 }
+
+const NOTHING_TOLD: LostHistory = {
+  organizationId: null,
+  events: 0,
+  firstSequence: null,
+  proven: false,
+  isOrganizationLost: false,
+};
 
 /** Compares evidence that was kept with the chain, after a backup was restored that is older than the evidence. */
 @Injectable()
@@ -54,7 +64,7 @@ export class LostHistoryService {
     const checkpoint = await this.checkpointOf(file);
     if (checkpoint !== null) return this.compareCheckpoint(checkpoint);
     const verdict = await new ExportVerifier((kid) => this.signer.findKey(kid), null).verify(await linesOfFile(file));
-    let history: LostHistory = { organizationId: null, events: 0, firstSequence: null, proven: verdict.valid };
+    let history: LostHistory = { ...NOTHING_TOLD, proven: verdict.valid };
     for await (const events of batchesOf(file)) {
       for (const event of await this.unknown(events)) {
         history = {
@@ -67,7 +77,12 @@ export class LostHistoryService {
       }
       history = { ...history, organizationId: history.organizationId ?? events[0]?.organizationId ?? null };
     }
-    return history;
+    const { organizationId } = history;
+    return { ...history, isOrganizationLost: organizationId !== null && !(await this.knows(organizationId)) };
+  }
+
+  private async knows(organizationId: string): Promise<boolean> {
+    return (await this.audit.headSequence(organizationId)) > 0;
   }
 
   /** The events of a batch, of one organization, that the chain does not have as they are. */
@@ -94,11 +109,14 @@ export class LostHistoryService {
 
   private async compareCheckpoint(jws: string): Promise<LostHistory> {
     const kept = await this.signer.open(jws);
-    if (kept === null) return { organizationId: null, events: 0, firstSequence: null, proven: false };
+    if (kept === null) return NOTHING_TOLD;
     const { organizationId, sequence } = kept;
+    if (!(await this.knows(organizationId))) {
+      return { organizationId, events: sequence, firstSequence: 1, proven: true, isOrganizationLost: true };
+    }
     const { brokenAt } = await this.verification.verifyKept(organizationId, jws);
     const events = brokenAt === null ? 0 : Math.max(sequence - brokenAt + 1, 0);
-    return { organizationId, events, firstSequence: brokenAt, proven: true };
+    return { organizationId, events, firstSequence: brokenAt, proven: true, isOrganizationLost: false };
   }
 
   /** The checkpoint that is all that a file holds, alone or as a JSON object; null where it holds something else. */

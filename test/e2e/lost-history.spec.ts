@@ -24,6 +24,8 @@ describe('after an older backup was restored', () => {
     unscoped: string;
     credentialId: string;
     lastSequence: number;
+    /** An organization that was made after the backup. */
+    younger: { organizationId: string; sequence: number };
     operator: ClientCredentials;
   };
   let older: string;
@@ -68,14 +70,23 @@ describe('after an older backup was restored', () => {
     const messages = (body['data'] as Json[])
       .reverse()
       .map((event) => JSON.stringify({ type: event['action'], timestamp: event['occurredAt'], data: event }));
+    const younger = String(
+      (await api.call('POST', '/organizations', token, { name: 'Younger', slug: 'younger' })).body['organizationId'],
+    );
+    const youngerCheckpoint = await api.call('GET', `/audit/checkpoint?organizationId=${younger}`, token);
+    const youngerExport = await api.call('GET', `/audit/export?organizationId=${younger}`, token);
     const files = [
       join(backups.folder, 'export.ndjson'),
       join(backups.folder, 'checkpoint.jws'),
       join(backups.folder, 'messages.ndjson'),
+      join(backups.folder, 'younger.json'),
+      join(backups.folder, 'younger.ndjson'),
     ];
     await writeFile(files[0] ?? '', exported);
     await writeFile(files[1] ?? '', `${checkpoint}\n`);
     await writeFile(files[2] ?? '', messages.join('\n'));
+    await writeFile(files[3] ?? '', youngerCheckpoint.text);
+    await writeFile(files[4] ?? '', youngerExport.text);
     lost = {
       organizationId,
       checkpoint,
@@ -85,6 +96,10 @@ describe('after an older backup was restored', () => {
       unscoped: works.agentId,
       credentialId: stolen.credentialId,
       lastSequence,
+      younger: {
+        organizationId: younger,
+        sequence: claimsOf(String(youngerCheckpoint.body['checkpoint']))['sequence'] as number,
+      },
       operator: before.operator,
     };
     await before.close();
@@ -175,6 +190,16 @@ describe('after an older backup was restored', () => {
   it('restore:check says of a checkpoint alone from where on something is lost', async () => {
     const { code, output } = await runCommand(['restore:check', lost.files[1] ?? ''], environmentOf(database));
     expect([code, output]).toEqual([1, expect.stringContaining(`are lost, from ${lost.lastSequence + 1} on`)]);
+  });
+
+  it('restore:check says that an organization which was made after the backup is lost, and reads on', async () => {
+    const { organizationId, sequence } = lost.younger;
+    const named = `organization ${organizationId} itself is lost: ${sequence} of its events, from 1 on.`;
+    for (const file of [lost.files[3] ?? '', lost.files[4] ?? '']) {
+      const { code, output } = await runCommand(['restore:check', file, lost.files[1] ?? ''], environmentOf(database));
+      expect([code, output]).toEqual([1, expect.stringContaining(`${file}: ${named}`)]);
+      expect(output).toContain(`${lost.files[1]}: `);
+    }
   });
 
   it('restore:check finds nothing lost where nothing is', async () => {
