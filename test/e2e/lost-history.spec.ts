@@ -224,6 +224,16 @@ describe('after an older backup was restored', () => {
     }
   });
 
+  it('restore:check tells a file that it cannot read from history that is lost, and reads the others', async () => {
+    const missing = join(backups.folder, 'missing.ndjson');
+    const files = [missing, backups.folder, lost.files[1] ?? ''];
+    const { code, output } = await runCommand(['restore:check', ...files], environmentOf(database));
+    expect([code, output]).toEqual([66, expect.stringContaining(`${missing}: cannot be read (ENOENT).`)]);
+    expect(output).toContain(`${backups.folder}: cannot be read (EISDIR).`);
+    expect(output).toContain(`are lost, from ${lost.lastSequence + 1} on`);
+    expect(output).not.toContain('    at ');
+  });
+
   it('restore:end-tokens does the same after another way of restoring, while the service runs', async () => {
     const token = await service.api.token(lost.operator);
     const { code } = await runCommand(['restore:end-tokens'], environmentOf(database));
