@@ -13,6 +13,7 @@ import { openDatabase } from '../platform/database/open-database.js';
 import { SystemClock } from '../platform/kernel/clock.js';
 import { RecoveryService, type LostHistory } from '../recovery/recovery.service.js';
 import { VERSION } from '../version.js';
+import { terminalText } from './terminal-text.js';
 
 const say = (line: string): void => console.log(line);
 /** A file that is named holds nothing that can be used. */
@@ -105,7 +106,8 @@ async function compare(recovery: RecoveryService, file: string): Promise<LostHis
   }
   const found = await recovery.lost(file, (act) => {
     const what = [act.occurredAt, act.organizationId, act.sequence, act.action, act.targetType, act.targetId];
-    say([...what, ...(act.again === null ? [] : [act.again])].join('\t'));
+    // Anybody may have written it, where it is not proven.
+    say([...what, ...(act.again === null ? [] : [act.again])].map((each) => terminalText(String(each))).join('\t'));
   });
   const { organizationId, events, firstSequence, proven, isOrganizationLost } = found;
   if (!proven) announce(`${file}: not whole, or not signed with an audit key of ours. Take what it names with care.`);

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { AuditService, type ChainedEvent } from '../audit/audit.service.js';
 import { hashOf } from '../platform/kernel/canonical-event.js';
+import { isUuid } from '../platform/kernel/uuid.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
 import { EvidenceRepository } from './evidence.repository.js';
 import { ExportVerifier, isEvent } from './offline/export-verifier.js';
@@ -11,7 +12,6 @@ import { VerificationService } from './verification.service.js';
 const BATCH = 500;
 /** What happens all the time, and is counted only. */
 const COUNTED = ['token.issued', 'token.refused', 'quota.threshold'];
-
 /** An act of the evidence that the database does not know of. */
 export interface LostAct {
   readonly organizationId: string;
@@ -157,10 +157,15 @@ function eventOf(line: string): ChainedEvent | null {
   try {
     const value = JSON.parse(line) as unknown;
     const event = typeof value === 'object' && value !== null && 'data' in value ? value.data : value;
-    return isEvent(event) && hashOf(event) === event.hash ? event : null;
+    return isEvent(event) && isOfOrganization(event) && hashOf(event) === event.hash ? event : null;
   } catch {
     return null;
   }
+}
+
+/** Whether an event names an organization in the form of ours, and has details. Anybody may have written it. */
+function isOfOrganization({ organizationId, details }: { organizationId: string; details: unknown }): boolean {
+  return isUuid(organizationId) && details !== null;
 }
 
 function actOf({ organizationId, sequence, occurredAt, action, actor, target, details }: ChainedEvent): LostAct {

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeBackup } from '../../src/platform/backup/write-backup.js';
+import { hashOf } from '../../src/platform/kernel/canonical-event.js';
 import { claimsOf, type ClientCredentials } from '../support/api.js';
 import { Backups, expectVerifies } from '../support/backups.js';
 import { environmentOf, runCommand } from '../support/service-process.js';
@@ -232,6 +233,22 @@ describe('after an older backup was restored', () => {
     expect(output).toContain(`${backups.folder}: cannot be read (EISDIR).`);
     expect(output).toContain(`are lost, from ${lost.lastSequence + 1} on`);
     expect(output).not.toContain('    at ');
+  });
+
+  it('restore:check prints nothing of a forged event that a terminal would take for a command', async () => {
+    const message = JSON.parse((await readFile(lost.files[2] ?? '', 'utf8')).split('\n')[0] ?? '') as { data: Json };
+    const forge = (changes: Json): string => {
+      const event = { ...message.data, ...changes } as unknown as Parameters<typeof hashOf>[0];
+      return JSON.stringify({ data: { ...event, hash: hashOf(event) } });
+    };
+    const file = join(backups.folder, 'forged.ndjson');
+    const target = { type: 'agent', id: '\u001B[2J\u009B1A\u202Ex\u2028y\nz\tw' };
+    const foreign = [forge({ organizationId: 'none' }), forge({ details: null })];
+    await writeFile(file, [forge({ action: 'agent.suspended\u0007', target }), ...foreign].join('\n'));
+    const { code, output } = await runCommand(['restore:check', file], environmentOf(database));
+    expect([code, output]).toEqual([1, expect.stringContaining('\tagent.suspended\uFFFD\tagent\t\uFFFD[2J\uFFFD1A')]);
+    expect(output).toContain('\uFFFDx\uFFFDy\uFFFDz\uFFFDw\n');
+    expect(output).toContain(': 1 events of organization');
   });
 
   it('restore:end-tokens does the same after another way of restoring, while the service runs', async () => {
