@@ -1,4 +1,5 @@
 import type { INestApplicationContext } from '@nestjs/common';
+import { open } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { createApp } from '../app.js';
 import { BackupRefused } from '../platform/backup/backup-format.js';
@@ -12,6 +13,7 @@ import { openDatabase } from '../platform/database/open-database.js';
 import { SystemClock } from '../platform/kernel/clock.js';
 import { RecoveryService, type LostHistory } from '../recovery/recovery.service.js';
 import { VERSION } from '../version.js';
+import { terminalText } from './terminal-text.js';
 
 const say = (line: string): void => console.log(line);
 /** A file that is named holds nothing that can be used. */
@@ -82,7 +84,7 @@ async function restoreEmbedded(config: Config, given: RestoreArguments): Promise
 export async function checkRestore(config: Config, args: readonly string[]): Promise<number | null> {
   if (args.length === 0 || args.some((argument) => argument.startsWith('-'))) return null;
   const database = await openDatabase(config, announce);
-  const findings: LostHistory[] = [];
+  const findings: (LostHistory | null)[] = [];
   try {
     await withApp(config, database.servingUrl, database.masterKey, async (app) => {
       for (const file of args) findings.push(await compare(app.get(RecoveryService), file));
@@ -91,22 +93,48 @@ export async function checkRestore(config: Config, args: readonly string[]): Pro
     await database.stop();
   }
   // What tells of nothing must not pass for evidence that nothing is lost.
-  if (findings.some(({ organizationId }) => organizationId === null)) return EXIT_NO_INPUT;
-  return findings.every(({ events }) => events === 0) ? 0 : 1;
+  if (findings.some((found) => found === null || found.organizationId === null)) return EXIT_NO_INPUT;
+  return findings.every((found) => found?.events === 0) ? 0 : 1;
 }
 
-/** Compares one file with the chain, and says what is lost. */
-async function compare(recovery: RecoveryService, file: string): Promise<LostHistory> {
+/** Compares one file with the chain, and says what is lost; null where the file cannot be read. */
+async function compare(recovery: RecoveryService, file: string): Promise<LostHistory | null> {
+  const fault = await faultOf(file);
+  if (fault !== null) {
+    announce(`${file}: cannot be read (${fault}).`);
+    return null;
+  }
   const found = await recovery.lost(file, (act) => {
     const what = [act.occurredAt, act.organizationId, act.sequence, act.action, act.targetType, act.targetId];
-    say([...what, ...(act.again === null ? [] : [act.again])].join('\t'));
+    // Anybody may have written it, where it is not proven.
+    say([...what, ...(act.again === null ? [] : [act.again])].map((each) => terminalText(String(each))).join('\t'));
   });
-  const { organizationId, events, firstSequence, proven } = found;
+  const { organizationId, events, firstSequence, proven, isOrganizationLost } = found;
   if (!proven) announce(`${file}: not whole, or not signed with an audit key of ours. Take what it names with care.`);
   if (organizationId === null) announce(`${file}: tells of no organization.`);
   else if (firstSequence === null) announce(`${file}: nothing of organization ${organizationId} is lost.`);
-  else announce(`${file}: ${events} events of organization ${organizationId} are lost, from ${firstSequence} on.`);
+  else if (isOrganizationLost) {
+    announce(
+      `${file}: organization ${organizationId} itself is lost: ${events} of its events, from ${firstSequence} on.`,
+    );
+  } else announce(`${file}: ${events} events of organization ${organizationId} are lost, from ${firstSequence} on.`);
   return found;
+}
+
+/** Why a file cannot be read; null where it can. */
+async function faultOf(file: string): Promise<string | null> {
+  try {
+    const handle = await open(file);
+    try {
+      // A folder can be opened.
+      await handle.read(Buffer.alloc(1), 0, 1, 0);
+    } finally {
+      await handle.close();
+    }
+    return null;
+  } catch (error) {
+    return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+  }
 }
 
 interface RestoreArguments {

@@ -9,8 +9,10 @@ const POLL_MS = 50;
 const POLLS_A_PAGE = 4;
 /** Checkpoints that are made at one time. */
 const CONCURRENCY = 4;
-/** Chains that may wait for theirs; over it no further page is looked at. */
-const MAX_QUEUE = 10_000;
+/** Chains that may wait for theirs, or be at work; what has no room is not taken, and found again. */
+const MAX_TAKEN = 10_000;
+/** Room of these that the pass over all ledgers leaves to chains that are busy. */
+const ROOM_FOR_BUSY = 1000;
 /** How long a broken chain is left alone before it is tried, and reported, again. */
 const BROKEN_PAUSE_MS = 60_000;
 /** How long a chain is left alone after any other fault, such as a lock that was not to be had. */
@@ -63,9 +65,10 @@ export class CheckpointFollower implements BeforeApplicationShutdown {
   }
 
   private async look(): Promise<void> {
-    this.take(await this.due.busy(), 'first');
+    this.take(await this.due.busy(MAX_TAKEN - this.taken.size), 'first');
     this.polls += 1;
-    if (this.polls % POLLS_A_PAGE === 0 && this.queue.length < MAX_QUEUE) this.take(await this.due.nextPage(), 'last');
+    const room = MAX_TAKEN - ROOM_FOR_BUSY - this.taken.size;
+    if (this.polls % POLLS_A_PAGE === 0 && room > 0) this.take(await this.due.nextPage(room), 'last');
   }
 
   private take(found: readonly DueOrganization[], place: 'first' | 'last'): void {

@@ -21,6 +21,8 @@ const MAX_PAGES = 20;
 const MAX_PAUSE_MS = 200;
 /** Chains whose pace is remembered. */
 const MAX_PACES = 1000;
+/** Chains that may wait for a look; the pass finds those beyond. */
+const MAX_UNSEEN = 10_000;
 
 const BEFORE_ALL = '00000000-0000-0000-0000-000000000000';
 const BEHIND_ALL = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
@@ -52,14 +54,20 @@ export class DueChains {
     private readonly clock: Clock,
   ) {}
 
-  /** Of the chains that this replica writes to, those with so many waiting events that a checkpoint is due. */
-  async busy(): Promise<DueOrganization[]> {
+  /**
+   * Of the chains that this replica writes to, those with so many waiting events that a checkpoint is due.
+   *
+   * @param most chains to look at; the others are looked at in a later call, in the order in which they came
+   */
+  async busy(most: number): Promise<DueOrganization[]> {
     const nowMs = performance.now();
     for (const [organizationId, events] of this.audit.takeWritten()) {
-      this.unseen.set(organizationId, (this.unseen.get(organizationId) ?? 0) + events);
+      const before = this.unseen.get(organizationId) ?? 0;
+      if (before > 0 || this.unseen.size < MAX_UNSEEN) this.unseen.set(organizationId, before + events);
     }
     const busy: string[] = [];
     for (const [organizationId, events] of this.unseen) {
+      if (busy.length >= most) break;
       const againAtMs = this.paces.get(organizationId)?.againAtMs ?? 0;
       if (events >= LOOK_EVERY && nowMs >= againAtMs) busy.push(organizationId);
     }
@@ -69,18 +77,27 @@ export class DueChains {
     return found.filter((chain) => this.isDue(chain, nowMs));
   }
 
-  /** Due chains of the next page of all ledgers. */
-  async nextPage(): Promise<DueOrganization[]> {
+  /**
+   * Due chains of the next page of all ledgers.
+   *
+   * @param most chains to give, 1 or more; where the page has more, the next one begins behind the last that is given
+   */
+  async nextPage(most: number): Promise<DueOrganization[]> {
     const end = await this.repository.pageEnd(this.after, this.page);
     const before = new Date(this.clock.nowMs() - DUE_AGE_MS);
     const due = await this.repository.due(this.after, end ?? BEHIND_ALL, DUE_EVENTS, before);
+    if (due.length > most) {
+      const given = due.sort((one, other) => (one.organizationId < other.organizationId ? -1 : 1)).slice(0, most);
+      this.after = given.at(-1)?.organizationId ?? this.after;
+      return given;
+    }
     this.pages += 1;
     this.after = end ?? BEFORE_ALL;
     if (end === null) {
       this.page = Math.max(MIN_PAGE, Math.ceil((this.pages * this.page) / MAX_PAGES));
       this.pages = 0;
-      // All have been looked at.
-      this.unseen.clear();
+      // All have been looked at; those that are busy still wait for a look of their own.
+      for (const [organizationId, events] of this.unseen) if (events < LOOK_EVERY) this.unseen.delete(organizationId);
     }
     return due;
   }

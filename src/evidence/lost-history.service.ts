@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { AuditService, type ChainedEvent } from '../audit/audit.service.js';
 import { hashOf } from '../platform/kernel/canonical-event.js';
+import { isUuid } from '../platform/kernel/uuid.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
 import { EvidenceRepository } from './evidence.repository.js';
 import { ExportVerifier, isEvent } from './offline/export-verifier.js';
@@ -11,7 +12,6 @@ import { VerificationService } from './verification.service.js';
 const BATCH = 500;
 /** What happens all the time, and is counted only. */
 const COUNTED = ['token.issued', 'token.refused', 'quota.threshold'];
-
 /** An act of the evidence that the database does not know of. */
 export interface LostAct {
   readonly organizationId: string;
@@ -34,7 +34,17 @@ export interface LostHistory {
   readonly firstSequence: number | null;
   /** Whether the evidence is whole and signed with one of our audit keys. */
   readonly proven: boolean;
+  /** Whether the database has no chain of that organization at all: it was made after the backup. */
+  readonly isOrganizationLost: boolean;
 }
+
+const NOTHING_TOLD: LostHistory = {
+  organizationId: null,
+  events: 0,
+  firstSequence: null,
+  proven: false,
+  isOrganizationLost: false,
+};
 
 /** Compares evidence that was kept with the chain, after a backup was restored that is older than the evidence. */
 @Injectable()
@@ -54,7 +64,7 @@ export class LostHistoryService {
     const checkpoint = await this.checkpointOf(file);
     if (checkpoint !== null) return this.compareCheckpoint(checkpoint);
     const verdict = await new ExportVerifier((kid) => this.signer.findKey(kid), null).verify(await linesOfFile(file));
-    let history: LostHistory = { organizationId: null, events: 0, firstSequence: null, proven: verdict.valid };
+    let history: LostHistory = { ...NOTHING_TOLD, proven: verdict.valid };
     for await (const events of batchesOf(file)) {
       for (const event of await this.unknown(events)) {
         history = {
@@ -67,7 +77,12 @@ export class LostHistoryService {
       }
       history = { ...history, organizationId: history.organizationId ?? events[0]?.organizationId ?? null };
     }
-    return history;
+    const { organizationId } = history;
+    return { ...history, isOrganizationLost: organizationId !== null && !(await this.knows(organizationId)) };
+  }
+
+  private async knows(organizationId: string): Promise<boolean> {
+    return (await this.audit.headSequence(organizationId)) > 0;
   }
 
   /** The events of a batch, of one organization, that the chain does not have as they are. */
@@ -94,11 +109,14 @@ export class LostHistoryService {
 
   private async compareCheckpoint(jws: string): Promise<LostHistory> {
     const kept = await this.signer.open(jws);
-    if (kept === null) return { organizationId: null, events: 0, firstSequence: null, proven: false };
+    if (kept === null) return NOTHING_TOLD;
     const { organizationId, sequence } = kept;
+    if (!(await this.knows(organizationId))) {
+      return { organizationId, events: sequence, firstSequence: 1, proven: true, isOrganizationLost: true };
+    }
     const { brokenAt } = await this.verification.verifyKept(organizationId, jws);
     const events = brokenAt === null ? 0 : Math.max(sequence - brokenAt + 1, 0);
-    return { organizationId, events, firstSequence: brokenAt, proven: true };
+    return { organizationId, events, firstSequence: brokenAt, proven: true, isOrganizationLost: false };
   }
 
   /** The checkpoint that is all that a file holds, alone or as a JSON object; null where it holds something else. */
@@ -139,10 +157,15 @@ function eventOf(line: string): ChainedEvent | null {
   try {
     const value = JSON.parse(line) as unknown;
     const event = typeof value === 'object' && value !== null && 'data' in value ? value.data : value;
-    return isEvent(event) && hashOf(event) === event.hash ? event : null;
+    return isEvent(event) && isOfOrganization(event) && hashOf(event) === event.hash ? event : null;
   } catch {
     return null;
   }
+}
+
+/** Whether an event names an organization in the form of ours, and has details. Anybody may have written it. */
+function isOfOrganization({ organizationId, details }: { organizationId: string; details: unknown }): boolean {
+  return isUuid(organizationId) && details !== null;
 }
 
 function actOf({ organizationId, sequence, occurredAt, action, actor, target, details }: ChainedEvent): LostAct {

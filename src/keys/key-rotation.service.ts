@@ -137,11 +137,24 @@ export class KeyRotationService {
     // What was there when the keys were made is gone: nothing is revoked without a key that signs instead.
     if (key.phase === 'active' && successor === undefined) throw problems.unavailable;
     await this.log(transaction, actor, 'key.revoked', key, { phase: key.phase, successorKid: successor?.kid ?? null });
-    if (made !== undefined) await this.repository.insert(transaction, made, 'active');
+    if (made !== undefined) await this.create(transaction, actor, made, 'active');
     else if (successor !== undefined) await this.repository.activate(transaction, successor.kid);
     const [spare] = spares;
     // Where none is left, the schedule publishes one.
-    if (spare !== undefined && key.phase !== 'retired') await this.repository.insert(transaction, spare, 'next');
+    if (spare !== undefined && key.phase !== 'retired') await this.create(transaction, actor, spare, 'next');
+  }
+
+  /** Adds a key, and tells of it: of the key too whose place it takes, which has signed nothing. */
+  private async create(
+    transaction: EntityManager,
+    actor: KeyActor,
+    key: NewSigningKey,
+    phase: 'active' | 'next',
+    replaced?: SigningKeyEntity,
+  ): Promise<void> {
+    const details = replaced === undefined ? { phase } : { phase, replacedKid: replaced.kid };
+    await this.log(transaction, actor, 'key.created', key, details);
+    await this.repository.insert(transaction, key, phase);
   }
 
   private async takeStep(purpose: KeyPurpose): Promise<boolean> {
@@ -170,11 +183,11 @@ export class KeyRotationService {
     if (spare === undefined) throw new Error('a step of the signing keys has no key');
     const next = keyIn(keys, 'next');
     if (step === 'activate' && next !== undefined) return this.activateNext(transaction, NOBODY, next, spare);
+    const replaced = step === 'republish' ? next : undefined;
     // Nothing was signed with it: nobody misses it.
-    if (step === 'republish' && next !== undefined) await this.repository.remove(transaction, next.kid);
-    await this.log(transaction, NOBODY, 'key.created', spare, { phase: step === 'begin' ? 'active' : 'next' });
-    await this.repository.insert(transaction, spare, step === 'begin' ? 'active' : 'next');
-    if (other !== undefined && next === undefined) await this.repository.insert(transaction, other, 'next');
+    if (replaced !== undefined) await this.repository.remove(transaction, replaced.kid);
+    await this.create(transaction, NOBODY, spare, step === 'begin' ? 'active' : 'next', replaced);
+    if (other !== undefined && next === undefined) await this.create(transaction, NOBODY, other, 'next');
   }
 
   private async activateNext(

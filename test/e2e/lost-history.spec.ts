@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeBackup } from '../../src/platform/backup/write-backup.js';
+import { hashOf } from '../../src/platform/kernel/canonical-event.js';
 import { claimsOf, type ClientCredentials } from '../support/api.js';
 import { Backups, expectVerifies } from '../support/backups.js';
 import { environmentOf, runCommand } from '../support/service-process.js';
@@ -24,6 +25,8 @@ describe('after an older backup was restored', () => {
     unscoped: string;
     credentialId: string;
     lastSequence: number;
+    /** An organization that was made after the backup. */
+    younger: { organizationId: string; sequence: number };
     operator: ClientCredentials;
   };
   let older: string;
@@ -68,14 +71,23 @@ describe('after an older backup was restored', () => {
     const messages = (body['data'] as Json[])
       .reverse()
       .map((event) => JSON.stringify({ type: event['action'], timestamp: event['occurredAt'], data: event }));
+    const younger = String(
+      (await api.call('POST', '/organizations', token, { name: 'Younger', slug: 'younger' })).body['organizationId'],
+    );
+    const youngerCheckpoint = await api.call('GET', `/audit/checkpoint?organizationId=${younger}`, token);
+    const youngerExport = await api.call('GET', `/audit/export?organizationId=${younger}`, token);
     const files = [
       join(backups.folder, 'export.ndjson'),
       join(backups.folder, 'checkpoint.jws'),
       join(backups.folder, 'messages.ndjson'),
+      join(backups.folder, 'younger.json'),
+      join(backups.folder, 'younger.ndjson'),
     ];
     await writeFile(files[0] ?? '', exported);
     await writeFile(files[1] ?? '', `${checkpoint}\n`);
     await writeFile(files[2] ?? '', messages.join('\n'));
+    await writeFile(files[3] ?? '', youngerCheckpoint.text);
+    await writeFile(files[4] ?? '', youngerExport.text);
     lost = {
       organizationId,
       checkpoint,
@@ -85,6 +97,10 @@ describe('after an older backup was restored', () => {
       unscoped: works.agentId,
       credentialId: stolen.credentialId,
       lastSequence,
+      younger: {
+        organizationId: younger,
+        sequence: claimsOf(String(youngerCheckpoint.body['checkpoint']))['sequence'] as number,
+      },
       operator: before.operator,
     };
     await before.close();
@@ -177,6 +193,16 @@ describe('after an older backup was restored', () => {
     expect([code, output]).toEqual([1, expect.stringContaining(`are lost, from ${lost.lastSequence + 1} on`)]);
   });
 
+  it('restore:check says that an organization which was made after the backup is lost, and reads on', async () => {
+    const { organizationId, sequence } = lost.younger;
+    const named = `organization ${organizationId} itself is lost: ${sequence} of its events, from 1 on.`;
+    for (const file of [lost.files[3] ?? '', lost.files[4] ?? '']) {
+      const { code, output } = await runCommand(['restore:check', file, lost.files[1] ?? ''], environmentOf(database));
+      expect([code, output]).toEqual([1, expect.stringContaining(`${file}: ${named}`)]);
+      expect(output).toContain(`${lost.files[1]}: `);
+    }
+  });
+
   it('restore:check finds nothing lost where nothing is', async () => {
     const file = join(backups.folder, 'now.ndjson');
     await writeFile(
@@ -197,6 +223,32 @@ describe('after an older backup was restored', () => {
       const { code, output } = await runCommand(['restore:check', file], environmentOf(database));
       expect([text, code, output]).toEqual([text, 66, expect.stringContaining('tells of no organization')]);
     }
+  });
+
+  it('restore:check tells a file that it cannot read from history that is lost, and reads the others', async () => {
+    const missing = join(backups.folder, 'missing.ndjson');
+    const files = [missing, backups.folder, lost.files[1] ?? ''];
+    const { code, output } = await runCommand(['restore:check', ...files], environmentOf(database));
+    expect([code, output]).toEqual([66, expect.stringContaining(`${missing}: cannot be read (ENOENT).`)]);
+    expect(output).toContain(`${backups.folder}: cannot be read (EISDIR).`);
+    expect(output).toContain(`are lost, from ${lost.lastSequence + 1} on`);
+    expect(output).not.toContain('    at ');
+  });
+
+  it('restore:check prints nothing of a forged event that a terminal would take for a command', async () => {
+    const message = JSON.parse((await readFile(lost.files[2] ?? '', 'utf8')).split('\n')[0] ?? '') as { data: Json };
+    const forge = (changes: Json): string => {
+      const event = { ...message.data, ...changes } as unknown as Parameters<typeof hashOf>[0];
+      return JSON.stringify({ data: { ...event, hash: hashOf(event) } });
+    };
+    const file = join(backups.folder, 'forged.ndjson');
+    const target = { type: 'agent', id: '\u001B[2J\u009B1A\u202Ex\u2028y\nz\tw' };
+    const foreign = [forge({ organizationId: 'none' }), forge({ details: null })];
+    await writeFile(file, [forge({ action: 'agent.suspended\u0007', target }), ...foreign].join('\n'));
+    const { code, output } = await runCommand(['restore:check', file], environmentOf(database));
+    expect([code, output]).toEqual([1, expect.stringContaining('\tagent.suspended\uFFFD\tagent\t\uFFFD[2J\uFFFD1A')]);
+    expect(output).toContain('\uFFFDx\uFFFDy\uFFFDz\uFFFDw\n');
+    expect(output).toContain(': 1 events of organization');
   });
 
   it('restore:end-tokens does the same after another way of restoring, while the service runs', async () => {

@@ -110,6 +110,7 @@ describe('a change of SIGNING_ALG', () => {
   afterEach(() => replicas.stop());
 
   it('publishes the key first, and signs with it once everybody has it, on every replica', async () => {
+    const [first] = await kidsOf(one.database, 'next');
     const elliptic = await startTestApp({
       database: one.database,
       clock: one.clock,
@@ -123,6 +124,12 @@ describe('a change of SIGNING_ALG', () => {
       { phase: 'next', algorithm: 'ES256' },
     ];
     expect(await algorithms()).toEqual(ahead);
+    const [elected] = await kidsOf(one.database, 'next');
+    expect((await replicas.events('key.created'))[0]).toMatchObject({
+      actor: null,
+      target: { type: 'key', id: elected },
+      details: { algorithm: 'ES256', purpose: 'access_token', phase: 'next', replacedKid: first },
+    });
     // A replica with the setting from before has nothing against it.
     await advance(one);
     expect(await algorithms()).toEqual(ahead);

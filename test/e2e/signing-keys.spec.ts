@@ -142,6 +142,11 @@ describe('our signing keys', () => {
       target: { type: 'key', id: kidOf(token) },
       details: { algorithm: 'RS256', purpose: 'access_token', phase: 'active', successorKid: next },
     });
+    expect((await replicas.events('key.created'))[0]).toMatchObject({
+      actor: one.operator.clientId,
+      target: { type: 'key', id: spare },
+      details: { algorithm: 'RS256', purpose: 'access_token', phase: 'next' },
+    });
   });
 
   it('that are revoked one after the other never leave the operator without a key', async () => {
@@ -155,6 +160,25 @@ describe('our signing keys', () => {
     expect(await kidsOf(one.database, 'next')).toHaveLength(1);
     expect(await kidsOf(one.database, 'revoked')).toHaveLength(3);
     expect((await one.api.call('GET', '/audit/verify', replicas.operator)).body).toMatchObject({ valid: true });
+  });
+
+  it('that are revoked where no other was published ahead make two, and the log tells of both', async () => {
+    const [next = ''] = await kidsOf(one.database, 'next');
+    await one.database.query('DELETE FROM signing_keys WHERE kid = $1', [next]);
+    const killed = kidOf(replicas.operator);
+    expect((await replicas.revoke(killed)).status).toBe(200);
+    await replicas.renew();
+    const [[active = ''], [spare = '']] = [await kidsOf(one.database, 'active'), await kidsOf(one.database, 'next')];
+    expect((await replicas.events('key.created')).reverse()).toEqual([
+      expect.objectContaining({
+        target: { type: 'key', id: active },
+        details: expect.objectContaining({ phase: 'active' }),
+      }),
+      expect.objectContaining({
+        target: { type: 'key', id: spare },
+        details: expect.objectContaining({ phase: 'next' }),
+      }),
+    ]);
   });
 
   it('that are next or retired are revoked alone', async () => {
