@@ -328,6 +328,18 @@ describe('evidence that verifies offline', () => {
     expect((await run(VERIFIER, good, '--jwks', `${service.url}/.well-known/jwks.json`)).code).toBe(0);
   });
 
+  it('verifies a checkpoint by itself, and tells one that was changed', async () => {
+    const { checkpoint } = (await get('/audit/checkpoint')).body as { checkpoint: string };
+    const kept = await run(VERIFIER, await file('checkpoint.jws', `${checkpoint}\n`), '--jwks', jwks);
+    expect([kept.code, kept.verdict]).toEqual([
+      0,
+      { valid: true, proves: expect.stringContaining(' was the last, with') },
+    ]);
+    const forged = `${checkpoint.slice(0, -4)}AAAA`;
+    const found = await run(VERIFIER, await file('checkpoint.jws', forged), '--jwks', jwks);
+    expect([found.code, found.verdict]).toEqual([1, { valid: false, reason: 'checkpoint_not_authentic' }]);
+  });
+
   it('verifies the receipt of a revocation, alone and in its answer, and finds what was altered', async () => {
     const agent = await service.api.agent(token);
     await service.api.token(agent);
@@ -359,7 +371,7 @@ describe('evidence that verifies offline', () => {
     const claims = { ...claimsOf(receipt), tokens: 7 };
     const forged = [header, Buffer.from(JSON.stringify(claims)).toString('base64url'), signature].join('.');
     const checkpoint = (await get('/audit/checkpoint')).body['checkpoint'] as string;
-    for (const other of [forged, checkpoint, `${payload}.${payload}.${payload}`]) {
+    for (const other of [forged, JSON.stringify({ receipt: checkpoint }), `${payload}.${payload}.${payload}`]) {
       const { code, verdict } = await verify(Buffer.from(other));
       expect([code, verdict]).toEqual([1, { valid: false, reason: 'receipt_not_authentic' }]);
     }

@@ -2,6 +2,7 @@ import { createPublicKey, type JsonWebKey } from 'node:crypto';
 import { open, readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import type { FindKey, VerificationKey } from '../checkpoint.js';
+import { checkpointIn, verifyCheckpoint } from './checkpoint-verifier.js';
 import { linesOfFile } from './evidence-file.js';
 import { ExportVerifier } from './export-verifier.js';
 import { MAX_LINE_BYTES } from './lines.js';
@@ -9,8 +10,8 @@ import { isProof, verifyProof } from './proof-verifier.js';
 import { revocationIn, verifyRevocation } from './revocation-verifier.js';
 
 /*
- * npm run audit:verify -- FILE --jwks FILE_OR_URL [--checkpoint FILE]: verifies an export, a receipt, a consistency proof
- * or the receipt of a revocation with nothing but the public keys: no server, no database. Prints the verdict as JSON.
+ * npm run audit:verify -- FILE --jwks FILE_OR_URL [--checkpoint FILE]: verifies an export, a receipt, a consistency
+ * proof, a checkpoint or the receipt of a revocation with nothing but the public keys: no server, no database. Prints the verdict as JSON.
  * Exit codes: 0 it verifies, 1 it does not, 64 wrong usage, 66 a file or URL cannot be read.
  */
 const USAGE = 'Usage: npm run audit:verify -- FILE --jwks FILE_OR_URL [--checkpoint FILE]';
@@ -56,6 +57,8 @@ function readArguments(): { file: string; jwks: string; checkpoint: string | nul
 
 async function verify(file: string, findKey: FindKey, kept: string | null): Promise<{ readonly valid: boolean }> {
   const text = await readSmall(file);
+  const checkpoint = text === null ? null : checkpointIn(text);
+  if (checkpoint !== null) return verifyCheckpoint(checkpoint, findKey);
   const revocation = text === null ? null : revocationIn(text);
   if (revocation !== null) return verifyRevocation(revocation, findKey);
   const proof = text === null ? null : proofIn(text);
