@@ -6,6 +6,7 @@ import {
   dataFolder,
   environmentOf,
   postmasterPid,
+  runningPostmasterPid,
   runCommand,
   runService,
   startService,
@@ -93,7 +94,7 @@ describe('the service with its own PostgreSQL', () => {
     const killed = await startService({ DATA_DIR });
     killed.kill('SIGKILL');
     await killed.ended;
-    process.kill((await postmasterPid(DATA_DIR)) ?? 0, 'SIGKILL');
+    process.kill(await runningPostmasterPid(DATA_DIR), 'SIGKILL');
     const service = await startService({ DATA_DIR });
     expect((await service.api.requestToken(first.operator)).status).toBe(200);
     expect(await service.stop()).toMatchObject({ code: 0 });

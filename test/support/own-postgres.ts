@@ -8,7 +8,7 @@ import { spawnedUnder } from '../../src/platform/database/embedded/server-accoun
 import { migrate } from '../../src/platform/database/migrate.js';
 import { freePort } from './test-app.js';
 import type { TestDatabase } from './test-database.js';
-import { postmasterPid } from './service-process.js';
+import { runningPostmasterPid } from './service-process.js';
 
 /** A PostgreSQL server that a test has to itself, so that it can be stopped, killed and filled. */
 export interface OwnPostgres {
@@ -27,7 +27,7 @@ export interface OwnPostgres {
 export async function startOwnPostgres(dataDirectory: string): Promise<OwnPostgres> {
   const postgres = await startEmbeddedPostgres({ dataDirectory, announce: () => undefined });
   await migrate(postgres.owningUrl, postgres.servingUrl);
-  const pid = async (): Promise<number> => (await postmasterPid(postgres.dataDirectory)) ?? 0;
+  const pid = (): Promise<number> => runningPostmasterPid(postgres.dataDirectory);
   return {
     database: databaseOf(
       postgres.servingUrl,

@@ -137,7 +137,15 @@ export async function dataFolder(template?: string): Promise<string> {
 /** The process of the PostgreSQL in a data directory; null where it was stopped. */
 export async function postmasterPid(dataDirectory: string): Promise<number | null> {
   const text = await readFile(join(dataDirectory, 'postgres/cluster/postmaster.pid'), 'utf8').catch(() => null);
-  return text === null ? null : Number(text.split('\n')[0]);
+  const pid = Number(text?.split('\n')[0]);
+  return pid > 0 ? pid : null;
+}
+
+/** The same of a server that has to run: a signal to process 0 would go to this one and all of its group. */
+export async function runningPostmasterPid(dataDirectory: string): Promise<number> {
+  const pid = await postmasterPid(dataDirectory);
+  if (pid === null) throw new Error('PostgreSQL does not run');
+  return pid;
 }
 
 /** The superuser of the PostgreSQL that runs in a data directory. */
