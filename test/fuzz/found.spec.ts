@@ -22,6 +22,15 @@ describe('found by generated requests', () => {
     expect(answer.body['errors']).toMatchObject([{ pointer: '/organizationId' }]);
   });
 
+  it.each(['/audit/verify', '/federation/verify', '/resources', '/agents'])(
+    'a member called prototype is refused, not dropped in silence, by %s (FC_SEED=20261128)',
+    async (path) => {
+      const answer = await service.api.call('POST', path, operator, { prototype: 'a text' });
+      expect([answer.status, answer.body['code']]).toEqual([400, 'validation_failed']);
+      expect(answer.body['errors']).toContainEqual({ pointer: '/prototype', detail: 'This name is not known.' });
+    },
+  );
+
   it('fields that are too large are refused on a connection that has served before (FC_SEED=1876561068)', async () => {
     const socket = connect(Number(new URL(service.url).port), '127.0.0.1');
     const received = text(socket);

@@ -62,8 +62,8 @@ function isDto(metatype: ArgumentMetadata['metatype']): metatype is Dto {
 }
 
 /**
- * Refuses unknown members that every object inherits, such as `constructor`, in a DTO and in the DTOs that it holds:
- * class-transformer drops some of them in silence, and class-validator takes them for known.
+ * Refuses unknown members that every object inherits, such as `constructor`, and `prototype`, in a DTO and in the DTOs that
+ * it holds: class-transformer and Nest drop some of them in silence, and class-validator takes the others for known.
  */
 function refuseInheritedNames(value: unknown, dto: Dto): void {
   const nested = getMetadataStorage()
@@ -72,18 +72,18 @@ function refuseInheritedNames(value: unknown, dto: Dto): void {
     .flatMap(({ propertyName }) => membersOf(value, propertyName));
   const faults = [{ path: [], object: value }, ...nested].flatMap(({ path, object }) =>
     Object.keys(object ?? {})
-      .filter((name) => name in Object.prototype)
+      .filter((name) => name in Object.prototype || name === 'prototype')
       .map((name) => unknownName([...path, name])),
   );
   if (faults.length > 0) throw problems.validationFailed.withErrors(...faults.slice(0, MAX_FAULTS));
 }
 
-/** Refuses members called `constructor` in maps, too: Nest's pipe drops them in silence, at any depth. */
+/** Refuses members called `constructor` or `prototype` in maps, too: Nest's pipe drops them in silence, at any depth. */
 function refuseConstructors(value: unknown, path: readonly string[]): void {
   if (typeof value !== 'object' || value === null) return;
   for (const [name, member] of Object.entries(value)) {
     const here = [...path, name];
-    if (name === 'constructor') throw problems.validationFailed.withErrors(unknownName(here));
+    if (name === 'constructor' || name === 'prototype') throw problems.validationFailed.withErrors(unknownName(here));
     refuseConstructors(member, here);
   }
 }
