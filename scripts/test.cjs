@@ -13,6 +13,8 @@ const { endWithNpm } = require('./npm-parent.cjs');
 const { ROOT, prepareOrExit } = require('./setup.cjs');
 
 const SIGNAL_CODES = { SIGINT: 130, SIGTERM: 143 };
+/** How long Jest may take to end after its last test. */
+const END_LIMIT_MS = 60_000;
 let interruptedBy = null;
 let jest = null;
 
@@ -76,6 +78,7 @@ async function runJest(url, resultFile, totals) {
     ...(given.includes('--long') ? ['--testMatch=**/*.long.ts', '--runInBand'] : []),
     ...given.filter((argument) => argument !== '--long'),
   ];
+  let overdue = null;
   const code = await new Promise((resolve, reject) => {
     // Jest's JSON goes to the file; what it says for people goes to standard error.
     jest = spawn(process.execPath, args, {
@@ -85,7 +88,20 @@ async function runJest(url, resultFile, totals) {
     });
     jest.once('error', reject);
     jest.once('exit', (exitCode) => resolve(exitCode ?? 1));
+    // What a test has left running keeps Jest from ending, for ever: that is a failure, and is told as one.
+    const isOver = setInterval(() => {
+      if (!fs.existsSync(resultFile)) return;
+      clearInterval(isOver);
+      overdue = setTimeout(() => {
+        console.error(
+          `Jest has not ended ${END_LIMIT_MS / 1000} s after its last test: a test has left something running.`,
+        );
+        jest.kill('SIGKILL');
+      }, END_LIMIT_MS);
+    }, 1000);
+    jest.once('exit', () => clearInterval(isOver));
   });
+  clearTimeout(overdue);
   jest = null;
   if (!fs.existsSync(resultFile)) {
     if (code !== 0) totals.failed += 1;

@@ -63,19 +63,24 @@ export class Service {
   }
 }
 
-/** Tells where the service listens, and the first operator's secret, this once. */
+/**
+ * Tells where the service listens, and the first operator's secret, this once; in one write, so that whoever reads the
+ * first line has the others too.
+ */
 function greet({ bootstrap, tokens }: Config, url: string, operator: OperatorCredentials | null): void {
-  say(`AgentIdP listens on ${url} (issuer ${tokens.issuer}). Its API document is at ${url}/api/docs.`);
+  const address = `AgentIdP listens on ${url} (issuer ${tokens.issuer}). Its API document is at ${url}/api/docs.`;
+  say([address, ...operatorLines(bootstrap !== null, url, operator)].join('\n'));
+}
+
+/** What is to be said of the first operator; `operator` is null where there was one already. */
+function operatorLines(isGiven: boolean, url: string, operator: OperatorCredentials | null): string[] {
   if (operator === null) {
-    if (bootstrap !== null) say('An operator exists: BOOTSTRAP_CLIENT_ID and BOOTSTRAP_CLIENT_SECRET are ignored.');
-    return;
+    return isGiven ? ['An operator exists: BOOTSTRAP_CLIENT_ID and BOOTSTRAP_CLIENT_SECRET are ignored.'] : [];
   }
   const { clientId, clientSecret } = operator;
-  if (bootstrap !== null) {
-    say(`The first operator agent was made: ${clientId}, with the secret of BOOTSTRAP_CLIENT_SECRET.`);
-    return;
-  }
-  say(`
+  if (isGiven) return [`The first operator agent was made: ${clientId}, with the secret of BOOTSTRAP_CLIENT_SECRET.`];
+  return [
+    `
 The first operator agent was made. Its secret is shown this once:
 
   CLIENT_ID=${clientId}
@@ -84,5 +89,6 @@ The first operator agent was made. Its secret is shown this once:
 Get a token:
 
   curl -s -X POST ${url}/api/v1/token -d grant_type=client_credentials -d client_id=${clientId} -d client_secret=${clientSecret}
-`);
+`,
+  ];
 }

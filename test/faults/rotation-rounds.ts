@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MOST_RETIRED } from '../../src/keys/key-life.js';
 import { kidOf, kidsOf, publishedLongAgo } from '../support/signing-keys.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
+import { underLoad } from '../support/under-load.js';
 
 /** What a run has seen. */
 export interface Rounds {
@@ -62,7 +63,7 @@ export async function rotateUnderLoad(seconds: number): Promise<Rounds> {
   const verifiers = [0, 1, 2, 3].map(
     (at) => new StrictVerifier(`${replicas[at % 2 === 0 ? 0 : 1].url}/.well-known/jwks.json`, one.issuer),
   );
-  let [rotations, requests, over] = [0, 0, false];
+  let [rotations, requests] = [0, 0];
   const attempt = async (what: string, work: () => Promise<void>): Promise<void> => {
     try {
       await work();
@@ -71,8 +72,8 @@ export async function rotateUnderLoad(seconds: number): Promise<Rounds> {
     }
   };
 
-  const worker = async (number: number): Promise<void> => {
-    for (let round = number; !over; round += 1) {
+  const worker = async (number: number, isOver: () => boolean): Promise<void> => {
+    for (let round = number; !isOver(); round += 1) {
       const [here, there] = round % 2 === 0 ? replicas : [other, one];
       await attempt('a request', async () => {
         const fresh = await here.api.token(one.operator);
@@ -91,8 +92,8 @@ export async function rotateUnderLoad(seconds: number): Promise<Rounds> {
       });
     }
   };
-  const rotator = async (): Promise<void> => {
-    while (!over) {
+  const rotator = async (isOver: () => boolean): Promise<void> => {
+    while (!isOver()) {
       await attempt('a rotation', async () => {
         const { api } = replicas[rotations % 2 === 0 ? 0 : 1];
         const { status, text } = await api.call('POST', '/keys/rotate', await api.token(one.operator));
@@ -103,10 +104,11 @@ export async function rotateUnderLoad(seconds: number): Promise<Rounds> {
     }
   };
 
-  const running = [...Array.from({ length: WORKERS }, (_, number) => worker(number)), rotator()];
-  await delay(seconds * 1000);
-  over = true;
-  await Promise.all(running);
+  await underLoad(
+    (isOver) =>
+      Promise.all([...Array.from({ length: WORKERS }, (_, number) => worker(number, isOver)), rotator(isOver)]),
+    () => delay(seconds * 1000),
+  );
   if ((await kidsOf(one.database, 'retired')).length > MOST_RETIRED.access_token) failures.push('too many keys');
   await other.close();
   await one.close();

@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Api, claimsOf } from '../support/api.js';
 import { cleanUpProcesses } from '../support/service-process.js';
+import { underLoad } from '../support/under-load.js';
 import { until } from './conditions.js';
 import { FaultCluster, type Fault } from './fault-cluster.js';
 import { faultLoad, nothingAcknowledged, type Acknowledged, type LoadedOrganization } from './fault-load.js';
@@ -68,14 +69,15 @@ describe(`a schedule of faults, seed ${SEED}`, () => {
   /** Load, one or two faults, an end to them, and load again until both replicas answer. */
   async function round(): Promise<Acknowledged> {
     const told = nothingAcknowledged();
-    let over = false;
-    const load = faultLoad(
-      (replica) => cluster.url(replica),
-      organizations,
-      operatorToken,
-      () => over,
-      told,
+    await underLoad(
+      (isOver) => faultLoad((replica) => cluster.url(replica), organizations, operatorToken, isOver, told),
+      hurtAndMend,
     );
+    await cluster.setClocksRight();
+    return told;
+  }
+
+  async function hurtAndMend(): Promise<void> {
     await delay(random.integer(300, 900));
     const faults: Fault[] = [];
     const count = random.integer(1, 2);
@@ -94,10 +96,6 @@ describe(`a schedule of faults, seed ${SEED}`, () => {
     await Promise.all([0, 1].map((replica) => until(`replica ${replica} to answer`, () => answers(replica))));
     totals.slowestRecoveryMs = Math.max(totals.slowestRecoveryMs, Math.round(performance.now() - mendedAt));
     await delay(300);
-    over = true;
-    await load;
-    await cluster.setClocksRight();
-    return told;
   }
 
   function answers(replica: number): Promise<boolean> {

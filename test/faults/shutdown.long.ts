@@ -12,6 +12,7 @@ import {
 } from '../support/service-process.js';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.js';
 import { TinyBalancer } from '../support/tiny-balancer.js';
+import { underLoad } from '../support/under-load.js';
 import { ledgerOf, until } from './conditions.js';
 
 /** What clients saw that keep their connections, ask again on them, and open new ones where they were told to. */
@@ -84,25 +85,27 @@ describe('a service that is asked to end under load', () => {
     if (workers === '2') await until('the workers', () => service.output().includes('with 2 workers'));
     const before = await ledgerOf(database);
     const seen = nothingSeen();
-    let ended = false;
     let isReady: number | null = null;
-    // What a client does that sees the readiness of the only replica: it asks no more on new connections.
-    const over = () => ended || isReady === 503;
-    const clients = Array.from({ length: 24 }, (_, number) =>
-      ask(() => service.url, rawTokenRequest(operator), number % 3 === 0 ? 100 : 0, over, seen),
-    );
-    await until('load', () => seen.tokens.length > 200);
-    service.kill('SIGTERM');
-    const killedAt = performance.now();
-    await until('that readiness is down', async () => {
-      isReady = (await service.api.send('GET', '/health/ready')).status;
-      return isReady === 503;
+    const clients = (isOver: () => boolean) => {
+      // What a client does that sees the readiness of the only replica: it asks no more on new connections.
+      const over = () => isOver() || isReady === 503;
+      return Promise.all(
+        Array.from({ length: 24 }, (_, number) =>
+          ask(() => service.url, rawTokenRequest(operator), number % 3 === 0 ? 100 : 0, over, seen),
+        ),
+      );
+    };
+    await underLoad(clients, async () => {
+      await until('load', () => seen.tokens.length > 200);
+      service.kill('SIGTERM');
+      const killedAt = performance.now();
+      await until('that readiness is down', async () => {
+        isReady = (await service.api.send('GET', '/health/ready')).status;
+        return isReady === 503;
+      });
+      expect(await service.ended).toMatchObject({ code: 0 });
+      expect(performance.now() - killedAt).toBeLessThan(10_000);
     });
-    const { code } = await service.ended;
-    ended = true;
-    await Promise.all(clients);
-    expect(code).toBe(0);
-    expect(performance.now() - killedAt).toBeLessThan(10_000);
     expect(seen).toMatchObject({ failures: [], refused: 0, statuses: new Set([200]) });
     const after = await ledgerOf(database);
     expect(after.issued - before.issued).toBe(seen.tokens.length);
@@ -142,29 +145,25 @@ describe('a service that is asked to end under load', () => {
     await until('both', () => replicas.every(({ url }) => balancer.uses(url)));
     const before = await ledgerOf(database);
     const seen = nothingSeen();
-    let over = false;
-    const clients = Array.from({ length: 16 }, (_, number) =>
-      ask(
-        () => balancer.url,
-        rawTokenRequest(operator),
-        number % 2 === 0 ? 100 : 0,
-        () => over,
-        seen,
-      ),
-    );
-    await until('load', () => seen.tokens.length > 50);
-    for (const index of [0, 1]) {
-      const old = replicas[index] as ServiceProcess;
-      expect(await old.stop()).toMatchObject({ code: 0, signal: null });
-      const replacement = await startService(env);
-      replicas[index] = replacement;
-      balancer.setReplicas(replicas.map(({ url }) => url));
-      await until('the new one', () => balancer.uses(replacement.url));
-    }
-    const count = seen.tokens.length;
-    await until('tokens of the new ones', () => seen.tokens.length > count + 50);
-    over = true;
-    await Promise.all(clients);
+    const clients = (isOver: () => boolean) =>
+      Promise.all(
+        Array.from({ length: 16 }, (_, number) =>
+          ask(() => balancer.url, rawTokenRequest(operator), number % 2 === 0 ? 100 : 0, isOver, seen),
+        ),
+      );
+    await underLoad(clients, async () => {
+      await until('load', () => seen.tokens.length > 50);
+      for (const index of [0, 1]) {
+        const old = replicas[index] as ServiceProcess;
+        expect(await old.stop()).toMatchObject({ code: 0, signal: null });
+        const replacement = await startService(env);
+        replicas[index] = replacement;
+        balancer.setReplicas(replicas.map(({ url }) => url));
+        await until('the new one', () => balancer.uses(replacement.url));
+      }
+      const count = seen.tokens.length;
+      await until('tokens of the new ones', () => seen.tokens.length > count + 50);
+    });
     expect(seen).toMatchObject({ failures: [], refused: 0, statuses: new Set([200]) });
     expect(new Set(seen.tokens.map((token) => claimsOf(token)['jti'])).size).toBe(seen.tokens.length);
     const after = await ledgerOf(database);

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { cleanUpProcesses, environmentOf, startService, type ServiceProcess } from '../support/service-process.js';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.js';
+import { underLoad } from '../support/under-load.js';
 import { until } from './conditions.js';
 import { soakLoad, type SoakCounts } from './soak-load.js';
 
@@ -82,17 +83,18 @@ describe(`${MINUTES} minute(s) of full load`, () => {
         others: new Map(),
       };
       const beganMs = performance.now();
-      let over = false;
       const nowSeconds = (): number => Math.floor((anchorMs + (Date.now() - anchorMs) * SPEED) / 1000);
       const parties = { operator: service.printedOperator(), issuer: 'https://issuer.example', nowSeconds };
-      const load = soakLoad(service, parties, () => over, counts);
       const samples: Sample[] = [];
-      while (performance.now() - beganMs < MINUTES * 60_000) {
-        await delay(SAMPLE_EVERY_MS);
-        samples.push(await sample(beganMs, counts));
-      }
-      over = true;
-      await load;
+      await underLoad(
+        (isOver) => soakLoad(service, parties, isOver, counts),
+        async () => {
+          while (performance.now() - beganMs < MINUTES * 60_000) {
+            await delay(SAMPLE_EVERY_MS);
+            samples.push(await sample(beganMs, counts));
+          }
+        },
+      );
       tell(samples, counts);
 
       expect([...counts.others]).toEqual([]);
