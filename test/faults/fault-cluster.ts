@@ -32,6 +32,7 @@ type Inject = (random: SeededRandom) => Promise<Fault>;
 export class FaultCluster {
   readonly operator = { clientId: randomUUID(), clientSecret: `operator-${randomUUID()}` };
   private readonly restarts: number[] = [];
+  private isPostgresStopped = false;
 
   private constructor(
     readonly postgres: OwnPostgres,
@@ -99,7 +100,9 @@ export class FaultCluster {
     // A server that is killed too often within a minute is given up by whoever restarts it.
     const now = performance.now();
     const recent = this.restarts.filter((time) => now - time < 65_000).length;
-    return recent < 4 ? [...always, () => this.killPostgres('server'), () => this.killPostgres('session')] : always;
+    // Nor does one that is stopped tell its sessions.
+    if (recent >= 4 || this.isPostgresStopped) return always;
+    return [...always, () => this.killPostgres('server'), () => this.killPostgres('session')];
   }
 
   private replica(random: SeededRandom): Replica {
@@ -127,7 +130,12 @@ export class FaultCluster {
 
   private async stopPostgres(): Promise<Fault> {
     await this.postgres.signalAll('SIGSTOP');
-    return { what: 'SIGSTOP of PostgreSQL', mend: () => this.postgres.signalAll('SIGCONT') };
+    this.isPostgresStopped = true;
+    const mend = async (): Promise<void> => {
+      this.isPostgresStopped = false;
+      await this.postgres.signalAll('SIGCONT');
+    };
+    return { what: 'SIGSTOP of PostgreSQL', mend };
   }
 
   private async killPostgres(which: 'server' | 'session'): Promise<Fault> {
