@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { holdLedgers, lockWaiters, until } from '../faults/conditions.js';
 import type { ClientCredentials } from '../support/api.js';
 import {
@@ -16,26 +16,28 @@ describe('a service of two workers', () => {
   let database: TestDatabase;
   let env: ServiceEnvironment;
   let operator: ClientCredentials;
+  /** The last that was started; a test that leaves it running leaves it to the next. */
   let service: ServiceProcess;
+  let serving = false;
 
   beforeAll(async () => {
     database = await createTestDatabase();
     env = { ...environmentOf(database), WEB_CONCURRENCY: '2' };
-    service = await start();
+    await begin();
     operator = service.printedOperator();
-  });
-  afterEach(async () => {
-    await service.stop();
   });
   afterAll(async () => {
     await cleanUpProcesses();
     await database.drop();
   });
 
-  async function start(): Promise<ServiceProcess> {
-    const started = await startService(env);
-    await until('the workers', () => started.output().includes('with 2 workers'));
-    return started;
+  /** Starts the service, unless the test before has left it running: three processes are long in starting. */
+  async function begin(): Promise<void> {
+    if (serving) return;
+    service = await startService(env);
+    await until('the workers', () => service.output().includes('with 2 workers'));
+    serving = true;
+    void service.ended.then(() => (serving = false));
   }
 
   function workers(): number[] {
@@ -46,6 +48,17 @@ describe('a service of two workers', () => {
   /** A request on a connection of its own: connections are handed to the workers in turn. */
   async function get(path: string): Promise<string> {
     return (await service.api.send('GET', path, { headers: { connection: 'close' } })).text;
+  }
+
+  async function drains(signal: 'SIGTERM' | 'SIGINT'): Promise<void> {
+    const hold = await holdLedgers(database);
+    const requests = Array.from({ length: 8 }, () => service.api.requestToken(operator));
+    await lockWaiters(database, 'issue_tokens', 2);
+    service.kill(signal);
+    await until('the shutdown', () => service.output().includes('shutting down'));
+    await hold.release();
+    for (const { status } of await Promise.all(requests)) expect(status).toBe(200);
+    expect(await service.ended).toMatchObject({ code: 0, signal: null });
   }
 
   it('makes one operator, greets once, and answers for all workers at /metrics', async () => {
@@ -63,38 +76,14 @@ describe('a service of two workers', () => {
     expect(Number(served?.[1])).toBe(10);
   });
 
-  it('replaces a worker that is killed, and goes on serving meanwhile', async () => {
-    service = await start();
-    const [victim = 0, other = 0] = workers();
-    process.kill(victim, 'SIGKILL');
-    await until('the end of the worker', () => service.output().includes(`Worker ${victim} ended by SIGKILL`));
-    expect((await service.api.requestToken(operator)).status).toBe(200);
-    await until('the new worker', () => service.output().includes('serves in its place'));
-    process.kill(other, 'SIGKILL');
-    await until('the end of the other', () => service.output().includes(`Worker ${other} ended by SIGKILL`));
-    expect((await service.api.requestToken(operator)).status).toBe(200);
-    await until('the second new worker', () => service.output().match(/serves in its place/g)?.length === 2);
-    expect(await service.stop()).toMatchObject({ code: 0, signal: null });
+  it('answers what is in flight in both, and ends with 0 on SIGTERM', async () => {
+    await begin();
+    await drains('SIGTERM');
+    for (const pid of workers()) expect(() => process.kill(pid, 0)).toThrow();
   });
 
-  it.each(['SIGTERM', 'SIGINT'] as const)(
-    'answers what is in flight in both, and ends with 0 on %s',
-    async (signal) => {
-      service = await start();
-      const hold = await holdLedgers(database);
-      const requests = Array.from({ length: 8 }, () => service.api.requestToken(operator));
-      await lockWaiters(database, 'issue_tokens', 2);
-      service.kill(signal);
-      await until('the shutdown', () => service.output().includes('shutting down'));
-      await hold.release();
-      for (const { status } of await Promise.all(requests)) expect(status).toBe(200);
-      expect(await service.ended).toMatchObject({ code: 0, signal: null });
-      for (const pid of workers()) expect(() => process.kill(pid, 0)).toThrow();
-    },
-  );
-
   it('takes its workers with it when the first process is killed', async () => {
-    service = await start();
+    await begin();
     service.kill('SIGKILL');
     await service.ended;
     await until('the end of the workers', () =>
@@ -107,6 +96,24 @@ describe('a service of two workers', () => {
         }
       }),
     );
+  });
+
+  it('replaces a worker that is killed, and goes on serving meanwhile', async () => {
+    await begin();
+    const [victim = 0, other = 0] = workers();
+    process.kill(victim, 'SIGKILL');
+    await until('the end of the worker', () => service.output().includes(`Worker ${victim} ended by SIGKILL`));
+    expect((await service.api.requestToken(operator)).status).toBe(200);
+    await until('the new worker', () => service.output().includes('serves in its place'));
+    process.kill(other, 'SIGKILL');
+    await until('the end of the other', () => service.output().includes(`Worker ${other} ended by SIGKILL`));
+    expect((await service.api.requestToken(operator)).status).toBe(200);
+    await until('the second new worker', () => service.output().match(/serves in its place/g)?.length === 2);
+  });
+
+  it('answers what is in flight in both, and ends with 0 on SIGINT', async () => {
+    await begin();
+    await drains('SIGINT');
   });
 
   it('says once why its first worker cannot start, and ends with its code', async () => {

@@ -55,7 +55,7 @@ export async function killInTheMiddle(rounds: number): Promise<void> {
   const revoked: string[] = [];
   let service = await startService(env);
   for (let round = 1; round <= rounds; round += 1) {
-    const last = await issueUntilDead(service, randomInt(20, 300));
+    const last = await issueUntilDead(service, randomInt(40, 300));
     revoked.push(...last.revoked);
 
     const issued = await issuedIds(database);

@@ -1,7 +1,10 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { RawConnection } from '../support/raw-connection.js';
-import type { ServiceProcess } from '../support/service-process.js';
+import type { ClientCredentials } from '../support/api.js';
+import { RawConnection, rawTokenRequest } from '../support/raw-connection.js';
+import { cleanUpProcesses, environmentOf, startService, type ServiceProcess } from '../support/service-process.js';
+import { createTestDatabase } from '../support/test-database.js';
+import { until } from './conditions.js';
 
 /** What many connections at once saw. */
 export interface LoadReport {
@@ -22,6 +25,30 @@ export interface LoadReport {
 }
 
 const LIVE = RawConnection.request('GET', '/health/live', {});
+
+/** A service on a database of its own, with its first operator. */
+export interface LoadedService {
+  readonly service: ServiceProcess;
+  readonly operator: ClientCredentials;
+  close(): Promise<void>;
+}
+
+/** Starts the service, and asks it for two seconds: a process that has just started is slower than it will be. */
+export async function startWarm(): Promise<LoadedService> {
+  const database = await createTestDatabase();
+  const service = await startService(environmentOf(database));
+  await until('the secret', () => service.output().includes('CLIENT_SECRET='));
+  const operator = service.printedOperator();
+  await loadWith(service, rawTokenRequest(operator), 32, 2);
+  return {
+    service,
+    operator,
+    close: async () => {
+      await cleanUpProcesses();
+      await database.drop();
+    },
+  };
+}
 
 /**
  * Asks with so many connections at once, each again as soon as it has its answer, or after the seconds of Retry-After

@@ -50,9 +50,10 @@ export class TwoReplicas {
     public operator: string,
   ) {}
 
-  static async start(): Promise<TwoReplicas> {
-    const one = await startTestApp();
-    const other = await startTestApp({ database: one.database, clock: one.clock, env: { ISSUER: one.issuer } });
+  /** @param env variables as the environment of both has them */
+  static async start(env: Readonly<Record<string, string>> = {}): Promise<TwoReplicas> {
+    const one = await startTestApp({ env });
+    const other = await startTestApp({ database: one.database, clock: one.clock, env: { ...env, ISSUER: one.issuer } });
     return new TwoReplicas(one, other, await one.api.token(one.operator));
   }
 

@@ -33,12 +33,7 @@ export interface TestDatabase {
 
 /** Makes a database of a test's own from a migrated template; the template is made by whichever test comes first. */
 export async function createTestDatabase(): Promise<TestDatabase> {
-  const name = `t_${randomBytes(8).toString('hex')}`;
-  const template = await ensureTemplate();
-  await asSuperuser('postgres', (client) =>
-    client.query(`CREATE DATABASE ${name} OWNER ${OWNER} TEMPLATE ${template}`),
-  );
-  const database = openDatabase(name);
+  const database = await copyOf(await ensureTemplate());
   // As if its keys had just been made: the template's grow older while the tests run.
   await database.query('UPDATE signing_keys SET published_at = now()');
   return database;
@@ -46,9 +41,20 @@ export async function createTestDatabase(): Promise<TestDatabase> {
 
 /** Makes an empty database, not migrated, for tests of migrations. */
 export async function createEmptyDatabase(): Promise<TestDatabase> {
-  const name = `t_${randomBytes(8).toString('hex')}`;
   await ensureTemplate();
-  await asSuperuser('postgres', (client) => client.query(`CREATE DATABASE ${name} OWNER ${OWNER}`));
+  return copyOf('template1');
+}
+
+async function copyOf(template: string): Promise<TestDatabase> {
+  const name = `t_${randomBytes(8).toString('hex')}`;
+  await asSuperuser('postgres', async (client) => {
+    const { rows } = await client.query<{ version: number }>(
+      "SELECT current_setting('server_version_num')::integer AS version",
+    );
+    // Copied file by file, as every server before PostgreSQL 15 does: by way of the log it takes several times as long.
+    const strategy = (rows[0]?.version ?? 0) >= 150_000 ? 'STRATEGY FILE_COPY' : '';
+    await client.query(`CREATE DATABASE ${name} OWNER ${OWNER} TEMPLATE ${template} ${strategy}`);
+  });
   return openDatabase(name);
 }
 
@@ -69,7 +75,15 @@ function openDatabase(name: string): TestDatabase {
   };
 }
 
-async function ensureTemplate(): Promise<string> {
+let template: Promise<string> | undefined;
+
+/** Makes the roles and the template where they are missing; asked once by each file of tests. */
+function ensureTemplate(): Promise<string> {
+  template ??= makeTemplate();
+  return template;
+}
+
+async function makeTemplate(): Promise<string> {
   const template = templateName();
   await asSuperuser('postgres', async (client) => {
     await client.query('SELECT pg_advisory_lock($1)', [TEMPLATE_LOCK]);
