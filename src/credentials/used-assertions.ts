@@ -12,6 +12,8 @@ const LIMITS = { maxQueue: 4000, maxBatch: 200 };
 const INTERVAL_MS = 60_000;
 /** Kept so much longer than anybody takes it: the clock of another replica may be behind this one's. */
 const MARGIN_MS = 300_000;
+/** The last second that an ISO 8601 text of four digits for the year can tell. */
+const LAST_SECOND = 253_402_300_799;
 /** Rows that one statement deletes: small, so that nothing waits for it. */
 const BATCH = 1000;
 /** Batches of one round; what is left waits for the next. */
@@ -55,7 +57,7 @@ export class UsedAssertions implements OnApplicationShutdown {
       organizationId,
       issuerId,
       digest,
-      expiresAt: new Date((expiresAt + CLOCK_SKEW_SECONDS) * 1000),
+      expiresAt: new Date(Math.min(expiresAt + CLOCK_SKEW_SECONDS, LAST_SECOND) * 1000),
     });
   }
 

@@ -7,12 +7,15 @@ import { RememberedKeys } from '../platform/jws/remembered-keys.js';
 import { Clock } from '../platform/kernel/clock.js';
 import { KeyDocuments, type KeySource, type PublishedKeys } from './key-documents.js';
 import type { PartnerTrust } from './partner.entity.js';
+import { Places } from './places.js';
 import { RemoteKeySet } from './remote-key-set.js';
 
 /** Partners whose published keys are kept. */
 const MAX_KEY_SETS = 1000;
-/** Fetches of all partners together; more fail. */
+/** Fetches of all partners together. */
 const MAX_FETCHES = 50;
+/** Requests that may wait for them: half of what the token endpoint lets in at first. */
+const MAX_WAITING = 128;
 
 /** Why there is no key for an assertion. */
 export type KeyFault = 'unknown_key' | 'ambiguous_key' | 'keys_unavailable';
@@ -23,7 +26,7 @@ export class PartnerKeys {
   private readonly logger = new Logger(PartnerKeys.name);
   private readonly remote = new LRUCache<string, RemoteKeySet>({ max: MAX_KEY_SETS });
   private readonly remembered = new RememberedKeys();
-  private fetches = 0;
+  private readonly shared = { fetches: new Places(MAX_FETCHES), waiters: new Places(MAX_WAITING) };
 
   constructor(
     private readonly documents: KeyDocuments,
@@ -61,14 +64,13 @@ export class PartnerKeys {
     const made = new RemoteKeySet(
       () => this.fetch({ issuer, jwksUri }, partnerId),
       () => this.clock.nowMs(),
+      this.shared,
     );
     this.remote.set(name, made);
     return made;
   }
 
   private async fetch(source: KeySource, partnerId: string): Promise<PublishedKeys> {
-    if (this.fetches >= MAX_FETCHES) throw new Error('too many fetches of keys');
-    this.fetches += 1;
     try {
       const published = await this.documents.fetch(source);
       this.metrics.partnerKeysFetched('fetched');
@@ -77,8 +79,6 @@ export class PartnerKeys {
       this.metrics.partnerKeysFetched('failed');
       this.logger.warn(`could not fetch the keys of the partner ${partnerId}: ${String(error)}`);
       throw error;
-    } finally {
-      this.fetches -= 1;
     }
   }
 }

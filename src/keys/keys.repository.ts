@@ -140,11 +140,14 @@ export class KeysRepository {
     await transaction.query('SELECT remove_signing_key($1)', [kid]);
   }
 
-  /** Deletes the private halves of keys that were retired before `days` days. */
+  /** Deletes the private halves of keys that were retired before `days` days. Locks them in one order. */
   async forgetRetired(days: number): Promise<void> {
     await this.unitOfWork.reader.query(
-      `UPDATE signing_keys SET sealed_private_key = ''
-        WHERE phase = 'retired' AND sealed_private_key <> '' AND retired_at < now() - make_interval(days => $1)`,
+      `WITH old AS MATERIALIZED (
+          SELECT kid FROM signing_keys
+            WHERE phase = 'retired' AND sealed_private_key <> '' AND retired_at < now() - make_interval(days => $1)
+            ORDER BY kid FOR UPDATE)
+        UPDATE signing_keys SET sealed_private_key = '' WHERE kid = ANY (ARRAY(SELECT kid FROM old))`,
       [days],
     );
   }
@@ -157,12 +160,19 @@ export class KeysRepository {
     );
   }
 
-  /** Notes that a replica gives tokens, and lets others keep the JWKS, for so long. */
+  /**
+   * Notes that a replica gives tokens, and lets others keep the JWKS, for so long. Every replica does so when it starts:
+   * the keys are locked in one order first, or two could wait for each other.
+   */
   async promise(tokenTtlSeconds: number, jwksMaxAgeSeconds: number): Promise<void> {
     await this.unitOfWork.reader.query(
-      `UPDATE signing_keys SET token_ttl_seconds = greatest(token_ttl_seconds, $1),
-          jwks_max_age_seconds = greatest(jwks_max_age_seconds, $2)
-        WHERE phase IN ('next', 'active') AND (token_ttl_seconds < $1 OR jwks_max_age_seconds < $2)`,
+      `WITH short AS MATERIALIZED (
+          SELECT kid FROM signing_keys
+            WHERE phase IN ('next', 'active') AND (token_ttl_seconds < $1 OR jwks_max_age_seconds < $2)
+            ORDER BY kid FOR UPDATE)
+        UPDATE signing_keys SET token_ttl_seconds = greatest(token_ttl_seconds, $1),
+            jwks_max_age_seconds = greatest(jwks_max_age_seconds, $2)
+          WHERE kid = ANY (ARRAY(SELECT kid FROM short))`,
       [tokenTtlSeconds, jwksMaxAgeSeconds],
     );
   }

@@ -32,13 +32,13 @@ export class DeliveriesRepository {
   }
 
   find(
-    transaction: EntityManager,
+    reader: EntityManager,
     organizationId: string,
     webhookId: string,
     deliveryId: string,
   ): Promise<DeliveryEntity | null> {
     const slot = slotOfDelivery(deliveryId);
-    return transaction.findOneBy(DeliveryEntity, { organizationId, webhookId, slot, deliveryId });
+    return reader.findOneBy(DeliveryEntity, { organizationId, webhookId, slot, deliveryId });
   }
 
   async insert(transaction: EntityManager, delivery: DeliveryEntity): Promise<void> {
@@ -120,14 +120,16 @@ export class DeliveriesRepository {
   /**
    * Empties a partition of the history, unless it holds a delivery that is younger than `cutoff`.
    *
-   * @returns whether it was emptied
+   * @returns whether there was something in it that is gone now
+   * @throws where somebody reads the history for too long
    */
   async emptySlot(transaction: EntityManager, slot: number, cutoff: Date): Promise<boolean> {
-    const young = await transaction.query<unknown[]>(
-      'SELECT 1 FROM webhook_deliveries WHERE slot = $1 AND created_at >= $2 LIMIT 1',
-      [slot, cutoff],
-    );
+    const some = 'SELECT 1 FROM webhook_deliveries WHERE slot = $1';
+    if ((await transaction.query<unknown[]>(`${some} LIMIT 1`, [slot])).length === 0) return false;
+    const young = await transaction.query<unknown[]>(`${some} AND created_at >= $2 LIMIT 1`, [slot, cutoff]);
     if (young.length > 0) return false;
+    // While it waits for whoever reads the history, whoever wants to read it next waits behind it: rather not today.
+    await transaction.query("SELECT set_config('lock_timeout', '100', true)");
     await transaction.query(`TRUNCATE ${deliverySlotTable(slot)}`);
     return true;
   }

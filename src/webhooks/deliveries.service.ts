@@ -108,11 +108,13 @@ export class DeliveriesService {
   async redeliver(caller: Principal, webhookId: string, deliveryId: string): Promise<DeliveryEntity> {
     const webhook = await this.webhooks.read(caller, webhookId);
     if (!isUuid(deliveryId)) throw problems.notFound;
+    const { organizationId } = webhook;
+    const id = deliveryId.toLowerCase();
+    const known = await this.repository.find(this.unitOfWork.reader, organizationId, webhook.webhookId, id);
+    if (known === null) throw await this.absent(webhook, id);
+    // Not within the transaction: that has a connection already, and would wait for another one.
+    const body = await this.bodyOf(known);
     return this.unitOfWork.run(async (transaction) => {
-      const { organizationId } = webhook;
-      const id = deliveryId.toLowerCase();
-      const known = await this.repository.find(transaction, organizationId, webhook.webhookId, id);
-      if (known === null) throw await this.absent(webhook, id);
       await this.requireQueue(transaction, webhook);
       // Read anew: until the lane is locked an attempt may be recorded.
       const delivery = (await this.repository.find(transaction, organizationId, webhook.webhookId, id)) ?? known;
@@ -120,7 +122,7 @@ export class DeliveriesService {
         throw problems.conflict.withDetail(`There were ${MAX_ATTEMPTS} attempts at this delivery.`);
       }
       const now = this.clock.now();
-      await this.repository.enqueue(transaction, delivery, await this.bodyOf(delivery), now);
+      await this.repository.enqueue(transaction, delivery, body, now);
       return { ...delivery, status: 'pending', nextAttemptAt: now };
     });
   }

@@ -22,7 +22,6 @@ const POLL_MS = 200;
 
 /** What a lane works with. */
 export interface LaneParts {
-  readonly owner: string;
   readonly repository: LanesRepository;
   readonly destinations: Destinations;
   readonly webhooks: WebhooksService;
@@ -75,7 +74,12 @@ export class DeliveryLane {
     ]);
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
-    await this.parts.repository.release(this.parts.owner, this.leased, this.sequence);
+    await this.parts.repository.release(this.leased, this.sequence);
+  }
+
+  /** Whether its receiver failed the last time. */
+  get isFailing(): boolean {
+    return this.failingSince !== null;
   }
 
   /** Begins nothing more; what is under way is finished. */
@@ -164,8 +168,8 @@ export class DeliveryLane {
     const failures = result.outcome === 'delivered' ? before : before + 1;
     const verdict = this.verdict(result, failures);
     const record = { slot, deliveryId, attempt: result.attempt, failures, ...verdict };
-    const { owner, repository } = this.parts;
-    if (!(await repository.recordAttempt(owner, this.leased, this.failingSince, record))) this.abort();
+    const { repository } = this.parts;
+    if (!(await repository.recordAttempt(this.leased, this.failingSince, record))) this.abort();
     await this.disableIfHopeless(result);
   }
 
@@ -203,8 +207,8 @@ export class DeliveryLane {
     if (this.records.length === 0) return;
     const records = this.records;
     this.records = [];
-    const { owner, repository } = this.parts;
-    const held = await repository.recordMessages(owner, this.leased, this.place(), this.failingSince, records);
+    const { repository } = this.parts;
+    const held = await repository.recordMessages(this.leased, this.place(), this.failingSince, records);
     if (!held) this.abort();
   }
 

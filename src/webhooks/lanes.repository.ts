@@ -13,6 +13,8 @@ const WINDOW = 10_000;
 
 /** A lane that this replica serves. */
 export interface LeasedLane extends LanePlace {
+  /** Whose lease it is. Of this lease alone: who served the lane before can record nothing any more. */
+  readonly owner: string;
   readonly organizationId: string;
   readonly webhookId: string;
   /** When the last success was followed by a failure; null while there is no failure. */
@@ -58,13 +60,13 @@ export interface AttemptRecord {
 
 const LEASE = {
   name: 'lease_webhook_lanes',
-  text: `SELECT * FROM lease_webhook_lanes($1, $2, make_interval(secs => $3), $4, $5, $6::uuid[], $7)`,
+  text: `SELECT * FROM lease_webhook_lanes($1, $2, make_interval(secs => $3), $4, $5, $6::uuid[], $7, $8)`,
 };
 const RENEW = {
   name: 'renew_webhook_lanes',
   text: `UPDATE webhook_lanes SET lease_until = clock_timestamp() + make_interval(secs => $2)
-    WHERE lease_owner = $1 AND webhook_id = ANY ($3::uuid[]) AND lease_until > clock_timestamp()
-    RETURNING webhook_id`,
+    WHERE lease_owner = ANY ($1::uuid[]) AND webhook_id = ANY ($3::uuid[]) AND lease_until > clock_timestamp()
+    RETURNING lease_owner, webhook_id`,
 };
 const RECORD_MESSAGES = {
   name: 'record_webhook_messages',
@@ -100,11 +102,12 @@ export class LanesRepository {
   /**
    * Leases lanes that have something to send.
    *
-   * @param owner this replica
+   * @param owner whose leases they are to be, used for nothing else before
    * @param now what is due by then counts
    * @param limit how many at most
    * @param perOrganization how many of one organization at most, those in `held` counted
    * @param held the organizations of the lanes that this replica serves already, one entry a lane
+   * @param failing how many lanes at most whose receiver failed the last time
    */
   async claim(
     owner: string,
@@ -112,6 +115,7 @@ export class LanesRepository {
     limit: number,
     perOrganization: number,
     held: readonly string[],
+    failing: number,
   ): Promise<LeasedLane[]> {
     const rows = await this.statements.query<{
       organization_id: string;
@@ -119,8 +123,9 @@ export class LanesRepository {
       sequence: string;
       checkpoint_sequence: string | null;
       failing_since: Date | null;
-    }>(LEASE, [owner, now, LEASE_SECONDS, limit, perOrganization, held, WINDOW]);
+    }>(LEASE, [owner, now, LEASE_SECONDS, limit, perOrganization, held, WINDOW, failing]);
     return rows.map((row) => ({
+      owner,
       organizationId: row.organization_id,
       webhookId: row.webhook_id,
       sequence: Number(row.sequence),
@@ -129,20 +134,22 @@ export class LanesRepository {
     }));
   }
 
-  /** Renews the leases of a replica on the lanes of subscriptions. Answers with those that it still holds. */
-  async renew(owner: string, webhookIds: readonly string[]): Promise<ReadonlySet<string>> {
-    const rows = await this.statements.query<{ webhook_id: string }>(RENEW, [owner, LEASE_SECONDS, webhookIds]);
-    return new Set(rows.map((row) => row.webhook_id));
+  /** Renews the leases of lanes. Answers with those that are still held. */
+  async renew(lanes: readonly LeasedLane[]): Promise<ReadonlySet<LeasedLane>> {
+    const owners = [...new Set(lanes.map(({ owner }) => owner))];
+    const values = [owners, LEASE_SECONDS, lanes.map(({ webhookId }) => webhookId)];
+    const rows = await this.statements.query<{ lease_owner: string; webhook_id: string }>(RENEW, values);
+    const held = new Set(rows.map((row) => `${row.lease_owner} ${row.webhook_id}`));
+    return new Set(lanes.filter(({ owner, webhookId }) => held.has(`${owner} ${webhookId}`)));
   }
 
   /**
    * Records first attempts, in the order in which they were made, and moves the lane to `place`.
    *
-   * @returns false where this replica no longer holds the lane: then nothing was recorded
+   * @returns false where the lease has passed to somebody else: then nothing was recorded
    */
   async recordMessages(
-    owner: string,
-    { organizationId, webhookId }: LeasedLane,
+    { organizationId, webhookId, owner }: LeasedLane,
     place: LanePlace,
     failingSince: Date | null,
     records: readonly MessageRecord[],
@@ -160,16 +167,15 @@ export class LanesRepository {
   /**
    * Records an attempt from the queue.
    *
-   * @returns false where this replica no longer holds the lane: then nothing was recorded
+   * @returns false where the lease has passed to somebody else: then nothing was recorded
    */
   async recordAttempt(
-    owner: string,
     lane: LeasedLane,
     failingSince: Date | null,
     { slot, deliveryId, status, attempt, nextAttemptAt, failures }: AttemptRecord,
   ): Promise<boolean> {
     const values = [
-      ...[lane.organizationId, lane.webhookId, owner, failingSince, slot, deliveryId, status],
+      ...[lane.organizationId, lane.webhookId, lane.owner, failingSince, slot, deliveryId, status],
       ...[JSON.stringify([attempt]), nextAttemptAt, failures],
     ];
     return this.bounded(() => this.recorded(RECORD_ATTEMPT, values));
@@ -195,9 +201,9 @@ export class LanesRepository {
     }));
   }
 
-  /** Gives a lane back, at `sequence` of the chain. Does nothing where this replica no longer holds it. */
-  async release(owner: string, lane: LeasedLane, sequence: number): Promise<void> {
-    const values = [lane.organizationId, lane.webhookId, owner, sequence];
+  /** Gives a lane back, at `sequence` of the chain. Does nothing where the lease has passed to somebody else. */
+  async release(lane: LeasedLane, sequence: number): Promise<void> {
+    const values = [lane.organizationId, lane.webhookId, lane.owner, sequence];
     await this.bounded(() => this.statements.query(RELEASE, values));
   }
 

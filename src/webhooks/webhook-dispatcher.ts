@@ -18,6 +18,8 @@ const POLL_SHARE = 0.05;
 /** Lanes that one replica serves at one time, and of one organization among them. */
 const MAX_LANES = 256;
 const MAX_LANES_AN_ORGANIZATION = 32;
+/** And of those whose receivers failed the last time: the others find a place however many of these hang. */
+const MAX_FAILING_LANES = 128;
 /** How long what is under way may take when the service ends, in milliseconds. */
 const FINISH_WITHIN_MS = 3000;
 const RENEW_EVERY_MS = 3000;
@@ -30,7 +32,6 @@ const RENEW_EVERY_MS = 3000;
 @Injectable()
 export class WebhookDispatcher implements BeforeApplicationShutdown {
   private readonly logger = new Logger(WebhookDispatcher.name);
-  private readonly owner = randomUUID();
   private readonly lanes = new Map<string, { readonly lane: DeliveryLane; readonly done: Promise<void> }>();
   private readonly stopping = new AbortController();
   private readonly parts: LaneParts;
@@ -47,8 +48,7 @@ export class WebhookDispatcher implements BeforeApplicationShutdown {
     private readonly clock: Clock,
     metrics: Metrics,
   ) {
-    const { owner } = this;
-    this.parts = { owner, repository, destinations, webhooks, feed, caller, clock, pace: () => pace.turn() };
+    this.parts = { repository, destinations, webhooks, feed, caller, clock, pace: () => pace.turn() };
     metrics.observeQueue('webhook_lanes', () => this.lanes.size);
   }
 
@@ -81,9 +81,12 @@ export class WebhookDispatcher implements BeforeApplicationShutdown {
   private async look(): Promise<void> {
     const free = MAX_LANES - this.lanes.size;
     if (free <= 0) return;
-    const held = [...this.lanes.values()].map(({ lane }) => lane.leased.organizationId);
+    const lanes = [...this.lanes.values()].map(({ lane }) => lane);
+    const held = lanes.map(({ leased }) => leased.organizationId);
+    const failing = Math.max(0, MAX_FAILING_LANES - lanes.filter(({ isFailing }) => isFailing).length);
+    const owner = randomUUID();
     const now = this.clock.now();
-    const claimed = await this.repository.claim(this.owner, now, free, MAX_LANES_AN_ORGANIZATION, held);
+    const claimed = await this.repository.claim(owner, now, free, MAX_LANES_AN_ORGANIZATION, held, failing);
     for (const leased of claimed) this.serve(leased);
   }
 
@@ -92,24 +95,30 @@ export class WebhookDispatcher implements BeforeApplicationShutdown {
     this.destinations.forget(webhookId);
     const lane = new DeliveryLane(leased, this.parts);
     if (this.stopping.signal.aborted) lane.finish();
-    const done = lane
-      .run()
+    // The subscription was disabled and made active again while it was served: what was to be sent before is given up.
+    const before = this.lanes.get(webhookId);
+    before?.lane.abort();
+    const done = (before?.done ?? Promise.resolve())
+      .then(() => lane.run())
       .catch((error: unknown) => this.warn(`could not deliver to ${webhookId}`, error))
       .then(() => {
-        this.lanes.delete(webhookId);
+        if (this.lanes.get(webhookId)?.lane === lane) this.lanes.delete(webhookId);
         if (lane.hasMore) this.wake();
       });
     this.lanes.set(webhookId, { lane, done });
   }
 
-  /** Renews the leases; where that has failed for so long that others may take over, the lanes stop. */
+  /** Renews the leases. Lanes whose lease is lost stop, and those too that may be lost, where nobody can tell for so long. */
   private async keepRenewing(): Promise<void> {
     while (await this.waited(RENEW_EVERY_MS)) {
-      const asked = [...this.lanes.keys()];
+      const asked = [...this.lanes.values()].map(({ lane }) => lane);
       const askedMs = performance.now();
       try {
-        const held = asked.length === 0 ? new Set<string>() : await this.repository.renew(this.owner, asked);
-        for (const [webhookId, { lane }] of this.lanes) if (held.has(webhookId)) lane.renewedAtMs = askedMs;
+        const held = asked.length === 0 ? new Set() : await this.repository.renew(asked.map(({ leased }) => leased));
+        for (const lane of asked) {
+          if (held.has(lane.leased)) lane.renewedAtMs = askedMs;
+          else lane.abort();
+        }
       } catch (error) {
         this.warn('could not renew the leases of webhooks', error);
       }

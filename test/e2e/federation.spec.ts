@@ -150,7 +150,8 @@ describe('an assertion of a partner', () => {
 
   it('of a partner that is singleUse may be used once, over all replicas, with a jti and without one', async () => {
     const { agent } = await federated({ singleUse: true });
-    for (const more of [{ jti: randomUUID() }, { nonce: randomUUID() }]) {
+    const withoutEnd = { jti: randomUUID(), exp: 253_402_300_799 };
+    for (const more of [{ jti: randomUUID() }, { nonce: randomUUID() }, withoutEnd]) {
       const text = issuer.mint(claims(more));
       const answers = await Promise.all([service, other, service, other].map((on) => ask(agent, text, {}, on)));
       expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 401, 401, 401]);
@@ -522,6 +523,8 @@ describe('the keys of a partner', () => {
     expect(issuer.calls).toHaveLength(2);
     clock.advance(3500);
     await expectTaken(ask(agent, issuer.mint(claims())));
+    // It is asked again, and nobody waits for that: it is known to be down.
+    await until('it is asked again', () => issuer.calls.length === 3);
     clock.advance(101);
     await expectRefused(ask(agent, issuer.mint(claims())), agent, 'keys_unavailable');
     expect(issuer.calls).toHaveLength(4);
@@ -658,6 +661,39 @@ describe('an issuer that misbehaves earns a refusal, and makes no more calls tha
     expect(performance.now() - began).toBeGreaterThan(4500);
     expect(performance.now() - began).toBeLessThan(15_000);
     expect(issuer.calls).toEqual(['/keys']);
+  });
+
+  it('a kid that nobody knows, at a partner that hangs, takes the room of no other partner and of no known key', async () => {
+    const theirs = await PartnerIssuer.start();
+    partners.push(theirs.url);
+    try {
+      const { agent } = await federated({ jwksUri: issuer.jwksUri });
+      const bystander = await service.api.agent(operator);
+      await identity(bystander.agentId, await partner({ issuer: theirs.url }));
+      for (const [of, by] of [
+        [agent, issuer],
+        [bystander, theirs],
+      ] as const) {
+        await expectTaken(ask(of, by.mint(claims())));
+      }
+      clock.advance(31);
+      issuer.answering = () => undefined;
+      const answers: Answer[] = [];
+      const asked = Promise.all(
+        Array.from({ length: 80 }, async () => {
+          answers.push(await ask(agent, issuer.mint(claims(), { kid: randomUUID() })));
+        }),
+      );
+      // All but those that wait for the one fetch, which goes on for 5 s.
+      await until('only 16 are kept waiting', () => answers.length === 64, 4500);
+      await expectTaken(ask(bystander, theirs.mint(claims())));
+      await expectTaken(ask(agent, issuer.mint(claims())));
+      await asked;
+      for (const { body } of answers) expect(body).toEqual(REFUSAL);
+      expect(issuer.calls).toHaveLength(2);
+    } finally {
+      await theirs.close();
+    }
   });
 });
 

@@ -1,6 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import pg from 'pg';
 import { KeyRotationService } from '../../src/keys/key-rotation.service.js';
 import { MOST_RETIRED } from '../../src/keys/key-life.js';
+import { KeysRepository } from '../../src/keys/keys.repository.js';
+import { lockWaiters } from '../faults/conditions.js';
 import { headerOf } from '../support/forge.js';
 import { advance, jwksKids, kidsOf, publishedLongAgo, TwoReplicas } from '../support/signing-keys.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
@@ -103,6 +106,35 @@ describe('the schedule', () => {
     await generous.app.get(KeyRotationService).advance();
     expect([await promised('retired'), await promised('next')]).toEqual([most, most]);
     await generous.close();
+  });
+});
+
+describe('what a replica promises when it starts', () => {
+  beforeAll(start);
+  afterAll(() => replicas.stop());
+
+  it('is noted with the keys locked in one order, so that replicas that start together never wait for each other', async () => {
+    const { database, app } = one;
+    const signing = "FROM signing_keys WHERE phase IN ('next', 'active') ORDER BY kid";
+    const kids = (await database.query<{ kid: string }>(`SELECT kid ${signing}`)).map(({ kid }) => kid);
+    const [first, ...others] = kids;
+    // Written anew, it stands last in the table.
+    await database.query('UPDATE signing_keys SET created_at = created_at WHERE kid = $1', [first]);
+    const holder = new pg.Client({ connectionString: database.superuserUrl });
+    // A test that fails drops its database with the lock in place.
+    holder.on('error', () => undefined);
+    await holder.connect();
+    await holder.query('BEGIN');
+    await holder.query('SELECT 1 FROM signing_keys WHERE kid = $1 FOR UPDATE', [first]);
+    const noted = app.get(KeysRepository).promise(7200, 900);
+    await lockWaiters(database, 'jwks_max_age_seconds');
+    const free = await database.query<{ kid: string }>(`SELECT kid ${signing} FOR UPDATE SKIP LOCKED`);
+    expect(free.map(({ kid }) => kid)).toEqual(others);
+    await holder.query('COMMIT');
+    await holder.end();
+    await noted;
+    const promised = await database.query(`SELECT token_ttl_seconds, jwks_max_age_seconds ${signing}`);
+    expect(promised).toEqual(kids.map(() => ({ token_ttl_seconds: 7200, jwks_max_age_seconds: 900 })));
   });
 });
 

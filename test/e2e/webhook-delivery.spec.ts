@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import pg from 'pg';
 import { Webhook } from 'standardwebhooks';
 import { AUDIT_ACTIONS } from '../../src/platform/kernel/audit-event.js';
 import { DeliveryRetention } from '../../src/webhooks/delivery-retention.js';
@@ -264,6 +265,37 @@ describe('delivery of webhooks', () => {
     expect(receiver.received[1]?.id).toBe(receiver.received[0]?.id);
   });
 
+  it('sends an event a hundred times at most, those by hand included', async () => {
+    const { webhookId } = await subscribe(['agent.created']);
+    await newAgents(1);
+    await until('it is recorded', async () => (await attempts(webhookId)) === 1);
+    const [delivery] = await deliveries(webhookId);
+    await service.database.query(
+      `UPDATE webhook_deliveries SET attempts = (SELECT jsonb_agg(attempts -> (n * 0)) FROM generate_series(1, 99) AS n)
+        WHERE webhook_id = $1`,
+      [webhookId],
+    );
+    const again = () =>
+      service.api.call('POST', `/webhooks/${webhookId}/deliveries/${delivery?.deliveryId}/redeliver`, token);
+    expect((await again()).status).toBe(202);
+    await until('it is recorded', async () => (await attempts(webhookId)) === 100);
+    const refused = await again();
+    expect([refused.status, refused.body['detail']]).toEqual([409, 'There were 100 attempts at this delivery.']);
+    expect(receiver.received).toHaveLength(2);
+  });
+
+  it('leaves a receiver that changes the protocol in place of an answer, and goes on', async () => {
+    const { webhookId } = await subscribe(['agent.created']);
+    receiver.answering = (_message, response, count) => {
+      if (count > 1 || receiver.received.length > 1) response.writeHead(204).end();
+      else response.socket?.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n');
+    };
+    await newAgents(2);
+    await until('both were tried', async () => (await attempts(webhookId)) === 2);
+    const error = 'the connection failed';
+    expect((await deliveries(webhookId)).map(({ attempts: [attempt] }) => attempt?.error)).toEqual([null, error]);
+  });
+
   it('waits as long as Retry-After asks', async () => {
     const { webhookId } = await subscribe(['agent.created']);
     receiver.answering = (_message, response) => response.writeHead(503, { 'retry-after': '3600' }).end();
@@ -308,6 +340,52 @@ describe('delivery of webhooks', () => {
     expect(receiver.received.at(-1)?.body.data['target']).toEqual({ type: 'agent', id: agentId });
     expect(receiver.received).toHaveLength(before + 1);
     await other.close();
+  });
+
+  it('starts anew, too, where it was disabled and made active again in mid-delivery', async () => {
+    const { webhookId } = await subscribe(['agent.created']);
+    let letGo = (): void => undefined;
+    receiver.answering = (_message, response) => (letGo = () => response.writeHead(204).end());
+    const [first] = await newAgents(3);
+    await until('the first is under way', () => receiver.received.length === 1);
+    receiver.answering = (_message, response) => response.writeHead(204).end();
+    for (const status of ['disabled', 'active']) {
+      expect((await service.api.call('PATCH', `/webhooks/${webhookId}`, token, { status })).status).toBe(200);
+    }
+    const [next] = await newAgents(1);
+    await until('what happened from then on arrives', () => receiver.received.length >= 2);
+    // The receiver lets go of the first: nothing that waited behind it is sent any more.
+    letGo();
+    const [last] = await newAgents(1);
+    const delivered = async () => (await deliveries(webhookId)).filter(({ status }) => status === 'delivered');
+    await until('both are delivered', async () => (await delivered()).length === 2);
+    const subjects = receiver.received.map(({ body }) => (body.data['target'] as { id: string }).id);
+    expect(subjects).toEqual([first, next, last]);
+    expect(await deliveries(webhookId)).toEqual(await delivered());
+  });
+
+  it('drops nothing, and keeps nobody waiting, while somebody reads the history of a day that has passed', async () => {
+    const { webhookId } = await subscribe(['agent.created']);
+    await newAgents(1);
+    await until('it is recorded', async () => (await attempts(webhookId)) === 1);
+    const rows = () => service.database.query('SELECT 1 FROM webhook_deliveries WHERE webhook_id = $1', [webhookId]);
+    service.clock.advance(31 * 86_400);
+    token = await service.api.token(service.operator);
+    const reader = new pg.Client({ connectionString: service.database.superuserUrl });
+    // A test that fails drops its database with the lock in place.
+    reader.on('error', () => undefined);
+    await reader.connect();
+    await reader.query('BEGIN');
+    await reader.query('LOCK TABLE webhook_deliveries IN ACCESS SHARE MODE');
+    const began = performance.now();
+    await service.app.get(DeliveryRetention).emptyPassedDays();
+    // The ordinary limit on waiting for a lock is two seconds.
+    expect(performance.now() - began).toBeLessThan(1500);
+    await reader.query('COMMIT');
+    await reader.end();
+    expect(await rows()).toHaveLength(1);
+    await service.app.get(DeliveryRetention).emptyPassedDays();
+    expect(await rows()).toHaveLength(0);
   });
 
   it('takes a redirect as a failure and does not follow it', async () => {

@@ -14,6 +14,7 @@ import { WebhookCheckpoints1764000110000 } from './migrations/1764000110000-webh
 import { KeyRotation1764000120000 } from './migrations/1764000120000-key-rotation.js';
 import { BulkRevocation1764000130000 } from './migrations/1764000130000-bulk-revocation.js';
 import { CredentialsById1764000130001 } from './migrations/1764000130001-credentials-by-id.js';
+import { WebhookLanesForward1764000150000 } from './migrations/1764000150000-webhook-lanes-forward.js';
 
 /** Every migration, oldest first. A migration that has landed is never edited: the next one corrects it. */
 export const MIGRATIONS = [
@@ -33,4 +34,5 @@ export const MIGRATIONS = [
   KeyRotation1764000120000,
   BulkRevocation1764000130000,
   CredentialsById1764000130001,
+  WebhookLanesForward1764000150000,
 ];

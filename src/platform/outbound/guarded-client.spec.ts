@@ -180,6 +180,50 @@ describe('the guarded client', () => {
     expect(calls).toBe(3);
   });
 
+  it('has one time limit for both of its tries', async () => {
+    answering = (_request, response) => response.end('ok');
+    const one = client(allowed);
+    await one.call(get(`http://127.0.0.1:${port}/`));
+    await new Promise((resolve) => setImmediate(resolve));
+    // The kept connection is closed late, and the new one hangs.
+    answering = (request) => void (calls === 2 && setTimeout(() => request.socket.destroy(), 600));
+    const began = performance.now();
+    await expect(one.call(get(`http://127.0.0.1:${port}/`, { timeoutMs: 1000 }))).rejects.toMatchObject({
+      failure: 'timeout',
+    });
+    const took = performance.now() - began;
+    expect(calls).toBe(3);
+    expect(took).toBeGreaterThan(990);
+    expect(took).toBeLessThan(1550);
+    server.closeAllConnections();
+  });
+
+  it.each([
+    ['changes the protocol', 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n', false],
+    ['is no HTTP', 'SSH-2.0-OpenSSH_9.6\r\n\r\n', false],
+    ['ends after its hints', 'HTTP/1.1 103 Early Hints\r\n\r\n', true],
+    ['ends within its body', 'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc', true],
+    ['has chunks that are none', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n', false],
+  ])('fails where the answer %s, and is not kept waiting', async (_what, answer, ends) => {
+    answering = (request) => {
+      request.socket.write(answer);
+      if (ends) request.socket.end();
+    };
+    const call = client(allowed).call(get(`http://127.0.0.1:${port}/`));
+    await expect(call).rejects.toMatchObject({ failure: 'connection_failed' });
+    server.closeAllConnections();
+  });
+
+  it.each([100, 103])('ends a call in time that is answered %d again and again', async (status) => {
+    answering = (request) => {
+      const again = setInterval(() => request.socket.write(`HTTP/1.1 ${status} Wait\r\n\r\n`), 20);
+      request.socket.on('close', () => clearInterval(again));
+    };
+    const call = client(allowed).call(get(`http://127.0.0.1:${port}/`, { timeoutMs: 300 }));
+    await expect(call).rejects.toMatchObject({ failure: 'timeout' });
+    server.closeAllConnections();
+  });
+
   it('gives up when it is told to', async () => {
     answering = () => undefined;
     const signal = AbortSignal.abort();

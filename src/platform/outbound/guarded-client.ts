@@ -109,12 +109,15 @@ export class GuardedClient {
   async call(request: OutboundRequest): Promise<OutboundAnswer> {
     const target = this.target(request.url);
     if (target === null) throw new OutboundError('address_refused');
+    const endsAt = performance.now() + request.timeoutMs;
     try {
       return await this.once(target, request);
     } catch (error) {
       // The other side may close a kept connection at the instant we use it: that is no failure of the call.
-      if (error instanceof StaleConnection) return this.once(target, request);
-      throw error;
+      if (!(error instanceof StaleConnection)) throw error;
+      const timeoutMs = Math.ceil(endsAt - performance.now());
+      if (timeoutMs <= 0) throw new OutboundError('timeout');
+      return await this.once(target, { ...request, timeoutMs });
     }
   }
 
@@ -163,8 +166,6 @@ export class GuardedClient {
       const sent = { ...headers, ...lengthOf(body) };
       const options = { ...target, method, headers: sent, agent: isPlain ? this.http : this.https };
       const request = isPlain ? httpRequest(options) : httpsRequest(options);
-      const abort = () => request.destroy(new OutboundError('aborted'));
-      const timer = setTimeout(() => request.destroy(new OutboundError('timeout')), timeoutMs);
       const settle = () => {
         clearTimeout(timer);
         signal?.removeEventListener('abort', abort);
@@ -173,6 +174,12 @@ export class GuardedClient {
         settle();
         reject(outboundErrorOf(error));
       };
+      const giveUp = (error: OutboundError) => {
+        fail(error);
+        request.destroy(error);
+      };
+      const abort = () => giveUp(new OutboundError('aborted'));
+      const timer = setTimeout(() => giveUp(new OutboundError('timeout')), timeoutMs);
       signal?.addEventListener('abort', abort, { once: true });
       let answered = false;
       request.on('error', (error: NodeJS.ErrnoException) => {
@@ -180,6 +187,8 @@ export class GuardedClient {
         settle();
         reject(new StaleConnection());
       });
+      // Last of all, and there may have been nothing before it: not after an answer that changes the protocol (101).
+      request.on('close', () => answered || fail(new OutboundError('connection_failed')));
       request.on('response', (response) => {
         answered = true;
         const chunks: Buffer[] = [];
