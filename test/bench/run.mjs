@@ -1,8 +1,8 @@
 // npm run bench [-- SECTION…] [--quick] [--rounds N] [--seconds N] [--warm-up SECONDS] [--scale X] [--minutes N]
 //
 // Measures the service as it is shipped: guards, validation, log lines and metrics are on. Each section starts its own
-// PostgreSQL, prints a table and writes it to test/bench/results/. Sections: rivals (the only one unless named), reads,
-// alone, quota, workers, start, memory, growth, profile, all.
+// PostgreSQL, prints a table and writes it to test/bench/results/. Sections: rivals (the only one unless named), others,
+// reads, alone, quota, workers, start, memory, growth, profile, all.
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { report } from './report.mjs';
@@ -10,6 +10,7 @@ import { stopAll } from './service.mjs';
 import { alone } from './sections/alone.mjs';
 import { growth } from './sections/growth.mjs';
 import { memory } from './sections/memory.mjs';
+import { others } from './sections/others.mjs';
 import { profile } from './sections/profile.mjs';
 import { quota } from './sections/quota.mjs';
 import { reads } from './sections/reads.mjs';
@@ -17,7 +18,7 @@ import { rivals } from './sections/rivals.mjs';
 import { start } from './sections/start.mjs';
 import { workers } from './sections/workers.mjs';
 
-const SECTIONS = { rivals, reads, alone, quota, workers, start, memory, growth, profile };
+const SECTIONS = { rivals, others, reads, alone, quota, workers, start, memory, growth, profile };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
