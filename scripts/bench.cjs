@@ -7,7 +7,11 @@ const { ROOT, prepareOrExit } = require('./setup.cjs');
 
 prepareOrExit();
 const folder = path.join(ROOT, 'test/bench');
-if (!fs.existsSync(path.join(folder, 'node_modules'))) {
+// By npm's own record: a version of before may have had other rivals.
+const record = fs.statSync(path.join(folder, 'node_modules/.package-lock.json'), { throwIfNoEntry: false });
+const isInstalled =
+  record !== undefined && record.mtimeMs >= fs.statSync(path.join(folder, 'package-lock.json')).mtimeMs;
+if (!isInstalled) {
   const installed = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], {
     cwd: folder,
     stdio: 'inherit',

@@ -2,12 +2,10 @@
 // `npm run build`. What one page of the pass over all ledgers costs, idle and with an event waiting in each; then how many
 // checkpoints one replica signs a second.
 import { createHash } from 'node:crypto';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
-import path from 'node:path';
+import { cpus } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import pg from 'pg';
+import { startPostgres, stopAll } from './service.mjs';
 
 const { values } = parseArgs({
   options: { organizations: { type: 'string', default: '100000' }, seconds: { type: 'string', default: '15' } },
@@ -16,29 +14,19 @@ const ORGANIZATIONS = Number(values.organizations);
 const PAGE = 5000;
 const dist = (file) => import(new URL(`../../dist/src/${file}`, import.meta.url));
 
-const folder = mkdtempSync(path.join(tmpdir(), 'agentidp-bench-'));
-chmodSync(folder, 0o711);
-const { startEmbeddedPostgres } = await dist('platform/database/embedded/embedded-postgres.js');
-const postgres = await startEmbeddedPostgres({ dataDirectory: path.join(folder, 'data'), announce: console.error });
-const database = /^[^/]+\/\/[^/]*\/([^?]*)/.exec(postgres.owningUrl)[1];
-const admin = new pg.Client({
-  connectionString: postgres.superuserUrl.replace(/^([^/]+\/\/[^/]*\/)[^?]*/, `$1${database}`),
-});
+const postgres = await startPostgres();
+const admin = await postgres.admin();
 let app;
 try {
   await measure();
 } finally {
   await app?.close();
-  await admin.end().catch(() => undefined);
-  await postgres.stop();
-  rmSync(postgres.dataDirectory, { recursive: true, force: true });
-  rmSync(folder, { recursive: true, force: true });
+  await stopAll();
 }
 
 async function measure() {
   const { migrate } = await dist('platform/database/migrate.js');
   await migrate(postgres.owningUrl, postgres.servingUrl);
-  await admin.connect();
   console.log(`${cpus().length} x ${cpus()[0].model}, Node ${process.version}, ${ORGANIZATIONS} organizations`);
   await admin.query(
     `INSERT INTO organizations (organization_id, name, slug, tier, status, created_at, updated_at)

@@ -4,14 +4,12 @@
 // the policies bind and as one that they do not. Rounds alternate between the ways on one machine, because machines
 // swing and ratios hold; with one connection a round is one query a way. Starts a PostgreSQL of its own and ends it.
 import { strict as assert } from 'node:assert';
-import fs from 'node:fs';
 import os from 'node:os';
-import path from 'node:path';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
-import { startEmbeddedPostgres } from '../../dist/src/platform/database/embedded/embedded-postgres.js';
 import { SERVING_ROLE } from '../../dist/src/platform/database/embedded/provisioning.js';
 import { migrate } from '../../dist/src/platform/database/migrate.js';
+import { startPostgres, stopAll } from './service.mjs';
 
 const ORGANIZATIONS = 20;
 const AGENTS = 1000;
@@ -88,15 +86,11 @@ const WAYS = {
   },
 };
 
-const data = fs.mkdtempSync(path.join(os.tmpdir(), 'agentidp-bench-'));
-if (process.getuid?.() === 0) fs.chmodSync(data, 0o711);
-const postgres = await startEmbeddedPostgres({ dataDirectory: path.join(data, 'data'), announce: console.error });
+const postgres = await startPostgres();
 try {
   await main();
 } finally {
-  await postgres.stop();
-  fs.rmSync(postgres.dataDirectory, { recursive: true, force: true });
-  fs.rmSync(data, { recursive: true, force: true });
+  await stopAll();
 }
 
 async function main() {
@@ -153,12 +147,10 @@ async function prepare() {
   const version = (await owner.query('SHOW server_version')).rows[0];
   await owner.end();
 
-  const superuser = new pg.Client(postgres.superuserUrl.replace(/\/postgres(\?|$)/, '/agentidp$1'));
-  await superuser.connect();
+  const superuser = await postgres.admin();
   const password = decodeURIComponent(/\/\/[^:]+:([^@]+)@/.exec(postgres.servingUrl)?.[1] ?? '');
   await superuser.query(`CREATE ROLE ${UNBOUND} LOGIN BYPASSRLS PASSWORD ${superuser.escapeLiteral(password)}`);
   await superuser.query(`GRANT ${SERVING_ROLE} TO ${UNBOUND}`);
-  await superuser.end();
   return { tenants: rows.map((row) => [row.organization_id, row.agent_id]), version };
 }
 

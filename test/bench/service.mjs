@@ -12,6 +12,9 @@ const FORM = 'application/x-www-form-urlencoded';
 export const CLIENT_ID = '11111111-1111-4111-8111-111111111111';
 export const CLIENT_SECRET = 'bench-secret-0123456789-abcdefghijklmnop';
 
+/** What the rivals are asked for tokens with. */
+const FORM_OF_RIVALS = `grant_type=client_credentials&client_id=${CLIENT_ID}&client_secret=${CLIENT_SECRET}&scope=agents%3Aread`;
+
 /** What runs at the moment, the last begun first. */
 const running = [];
 
@@ -152,31 +155,59 @@ class Ours {
 
 /** node-oidc-provider in memory. */
 export async function startRival(alg) {
-  const port = await freePort();
-  const env = { PORT: String(port), ALG: alg, CLIENT_ID, CLIENT_SECRET, NODE_ENV: 'production' };
-  const child = run(path.join(import.meta.dirname, 'rivals/oidc-provider.mjs'), env);
-  await line(child, 'listening');
-  const form = `grant_type=client_credentials&client_id=${CLIENT_ID}&client_secret=${CLIENT_SECRET}&scope=agents%3Aread`;
-  const opaque = (await post(`http://127.0.0.1:${port}/token`, form)).access_token;
+  const rival = await startBeside('oidc-provider', { ALG: alg });
+  const { port } = rival;
+  const opaque = (await post(`http://127.0.0.1:${port}/token`, FORM_OF_RIVALS)).access_token;
   const credentials = `client_id=${CLIENT_ID}&client_secret=${CLIENT_SECRET}`;
   return {
-    port,
-    pid: child.pid,
-    child,
-    poolSize: 4,
-    tokenRequest: () => httpRequest({ port, path: '/token', body: `${form}&resource=urn%3Abench%3Aapi` }),
+    ...rival,
+    tokenRequest: () => httpRequest({ port, path: '/token', body: `${FORM_OF_RIVALS}&resource=urn%3Abench%3Aapi` }),
     introspectionRequest: () =>
       httpRequest({ port, path: '/token/introspection', body: `token=${opaque}&${credentials}` }),
-    stop: () => stop(child),
   };
 }
 
 /** NestJS on Fastify with one route that answers a constant: what the framework costs by itself. */
 export async function startHello() {
+  const hello = await startBeside('hello');
+  return { ...hello, request: httpRequest({ method: 'GET', port: hello.port, path: '/hello' }) };
+}
+
+/** The plain NestJS way, in a database of its own on a PostgreSQL. */
+export async function startPlainNest(postgres) {
+  const rival = await startBeside('plain-nest', await databaseBeside(postgres, 'plain_nest'));
+  return { ...rival, tokenRequest: () => httpRequest({ port: rival.port, path: '/token', body: FORM_OF_RIVALS }) };
+}
+
+/** `@node-oauth/oauth2-server`, in a database of its own on a PostgreSQL. */
+export async function startNodeOauth(postgres) {
+  const rival = await startBeside('node-oauth', await databaseBeside(postgres, 'node_oauth'));
+  const { port } = rival;
+  const { access_token: token } = await post(`http://127.0.0.1:${port}/token`, FORM_OF_RIVALS);
+  const headers = { authorization: `Bearer ${token}` };
+  return {
+    ...rival,
+    tokenRequest: () => httpRequest({ port, path: '/token', body: FORM_OF_RIVALS }),
+    authenticateRequest: () => httpRequest({ method: 'GET', port, path: '/authenticate', headers }),
+  };
+}
+
+/** A new database on a PostgreSQL, as variables of a rival. */
+async function databaseBeside(postgres, name) {
+  const url = new URL(postgres.owningUrl);
+  await (await postgres.admin()).query(`CREATE DATABASE ${name} OWNER ${url.username}`);
+  url.pathname = name;
+  return { DATABASE_URL: url.href, DATA_DIR: postgres.dataDirectory };
+}
+
+/** Starts a program of `rivals/`. */
+async function startBeside(name, env = {}) {
   const port = await freePort();
-  const child = run(path.join(import.meta.dirname, 'rivals/hello.mjs'), { PORT: String(port), NODE_ENV: 'production' });
+  const variables = { PORT: String(port), CLIENT_ID, CLIENT_SECRET, NODE_ENV: 'production', ...env };
+  const child = run(path.join(import.meta.dirname, `rivals/${name}.mjs`), variables);
   await line(child, 'listening');
-  return { port, pid: child.pid, child, poolSize: 4, request: httpRequest({ method: 'GET', port, path: '/hello' }) };
+  // Node's own number of threads in the pool.
+  return { port, pid: child.pid, child, poolSize: 4, stop: () => stop(child) };
 }
 
 function run(file, env, nodeArguments = []) {
