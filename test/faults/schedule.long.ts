@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Api, claimsOf } from '../support/api.js';
 import { cleanUpProcesses } from '../support/service-process.js';
 import { until } from './conditions.js';
-import { FaultCluster, type Fault } from './fault-cluster.js';
+import { FaultCluster, FULL_DISK, type Fault } from './fault-cluster.js';
 import { faultLoad, nothingAcknowledged, type Acknowledged, type LoadedOrganization } from './fault-load.js';
 import { SeededRandom } from './random.js';
 
@@ -20,7 +20,10 @@ describe(`a schedule of faults, seed ${SEED}`, () => {
   let cluster: FaultCluster;
   let operatorToken: string;
   let organizations: LoadedOrganization[];
-  const totals = { rounds: 0, tokens: 0, revoked: 0, agents: 0, unavailable: 0, lost: 0, slowestRecoveryMs: 0 };
+  const totals = {
+    ...{ rounds: 0, tokens: 0, revoked: 0, agents: 0, unavailable: 0, lost: 0, slowestRecoveryMs: 0 },
+    refusalsForRoom: 0,
+  };
   const faultsSeen = new Map<string, number>();
 
   beforeAll(async () => {
@@ -77,6 +80,7 @@ describe(`a schedule of faults, seed ${SEED}`, () => {
       told,
     );
     await delay(random.integer(300, 900));
+    const refusalsBefore = await cluster.refusalsForRoom();
     const faults: Fault[] = [];
     const count = random.integer(1, 2);
     for (let number = 0; number < count; number += 1) {
@@ -84,6 +88,12 @@ describe(`a schedule of faults, seed ${SEED}`, () => {
       await delay(random.integer(100, 600));
     }
     await delay(random.integer(200, 2500));
+    // Beside another fault nobody may come to write before the disk is free again.
+    if (faults.every(({ what }) => what === FULL_DISK)) {
+      await until('PostgreSQL to find no room', async () => (await cluster.refusalsForRoom()) > refusalsBefore);
+      await until('an answer of 503', () => (told.statuses.get(503) ?? 0) > 0);
+    }
+    totals.refusalsForRoom += (await cluster.refusalsForRoom()) - refusalsBefore;
     for (const { what } of faults) {
       const kind = what.replace(/-?\d+/g, 'n');
       faultsSeen.set(kind, (faultsSeen.get(kind) ?? 0) + 1);
