@@ -1,5 +1,6 @@
 import { ConfigurationError, EXIT_BAD_CONFIGURATION, loadConfig } from './platform/config/load-config.js';
 import type { Config } from './platform/config/config.js';
+import { MasterKeyMissing } from './platform/database/embedded/master-key.js';
 import { SealBroken } from './platform/kernel/sealer.js';
 
 /**
@@ -17,7 +18,9 @@ export function loadConfigOrExit(): Config {
 
 /** What a process that could not start says, in one sentence, and the code that it exits with. */
 export function startFailure(error: unknown): { message: string; exitCode: number } {
-  if (error instanceof SealBroken) return { message: error.message, exitCode: EXIT_BAD_CONFIGURATION };
+  if (error instanceof SealBroken || error instanceof MasterKeyMissing) {
+    return { message: error.message, exitCode: EXIT_BAD_CONFIGURATION };
+  }
   if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
     return { message: `${error.message}. Set PORT to another one.`, exitCode: 1 };
   }

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import pg from 'pg';
 import { until } from '../faults/conditions.js';
 import { Backups, expectVerifies, organizationsOf } from '../support/backups.js';
@@ -109,6 +109,50 @@ describe('a backup that is taken while the service works', () => {
     expect(served).toMatchObject({ code: 1, output: expect.stringContaining('Run the restore again') });
     expect((await backups.restore(file, target)).code).toBe(0);
   }, 60_000);
+
+  it('is refused where its tables are not those of its migrations; nothing of it is restored or run', async () => {
+    const lines = gunzipSync(await readFile(file))
+      .toString('utf8')
+      .split('\n');
+    const begin = lines.findIndex((line) => line.startsWith('{"table":"token_revocations"'));
+    const section = lines.slice(begin, lines.indexOf('\\.', begin) + 1);
+    const { columns } = JSON.parse(section[0] ?? '') as { columns: string[] };
+    const end = lines.findLastIndex((line) => line.startsWith('{"end"'));
+    const { rows } = JSON.parse(lines[end] ?? '') as { rows: Record<string, number> };
+    const { token_revocations: _left, ...others } = rows;
+    const ended = (counts: object): string => JSON.stringify({ end: true, rows: counts });
+    const header = (change: (migrations: string[]) => string[]): string => {
+      const value = JSON.parse(lines[0] ?? '') as { migrations: string[] };
+      return JSON.stringify({ ...value, migrations: change(value.migrations) });
+    };
+    const crafted: Record<string, string[]> = {
+      'a table is left out': lines.toSpliced(end, 1, ended(others)).toSpliced(begin, section.length),
+      'a column has another name': lines.toSpliced(
+        begin,
+        section.length,
+        JSON.stringify({ table: 'token_revocations', columns: ['ctid', ...columns.slice(1)] }),
+        ...section.slice(1),
+      ),
+      'a table is of somebody else': lines
+        .toSpliced(end, 1, ended({ ...rows, pgbench_history: 0 }))
+        .toSpliced(begin, 0, JSON.stringify({ table: 'pgbench_history', columns: ['x'] }), '\\.'),
+      'it names fewer migrations than it has': lines.toSpliced(
+        0,
+        1,
+        header((all) => all.slice(0, 3)),
+      ),
+    };
+    for (const [what, text] of Object.entries(crafted)) {
+      const changed = backups.newFile();
+      await writeFile(changed, gzipSync(text.join('\n')));
+      const target = await backups.own(createEmptyDatabase());
+      const { code, output } = await backups.restore(changed, target);
+      expect([what, code, output]).toEqual([what, 1, expect.stringContaining('is not as the migrations make it')]);
+      expect(await target.query('SELECT FROM organizations')).toEqual([]);
+      const { output: refused } = await runService(environmentOf(target));
+      expect(refused).toContain('Run the restore again');
+    }
+  }, 120_000);
 
   it('is refused by a database that is not empty, and by one that is served', async () => {
     const target = await backups.own(createTestDatabase());
@@ -238,6 +282,8 @@ describe('the embedded database', () => {
     const [DATA_DIR, other] = [await dataFolder(), await dataFolder()];
     const ISSUER = backups.issuer;
     const service = await startService({ DATA_DIR, ISSUER });
+    // It listens before it prints.
+    await until('the secret', () => service.output().includes('CLIENT_SECRET='));
     const operator = service.printedOperator();
     const token = await service.api.token(operator);
     const file = backups.newFile();

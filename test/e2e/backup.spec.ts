@@ -50,6 +50,20 @@ describe('the file of a backup', () => {
     expect(Math.abs(Date.parse(header.takenAt) - Date.now())).toBeLessThan(60_000);
   });
 
+  it('is written whole by one of two that write to one name at once, and the other says that it is taken', async () => {
+    const database = await createTestDatabase();
+    await (await startTestApp({ database })).close();
+    const target = backups.newFile();
+    const both = await Promise.allSettled([1, 2].map(() => writeBackup(database.owningUrl, target, '0.1.0')));
+    await database.drop();
+    expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    expect(both.find(({ status }) => status === 'rejected')).toMatchObject({
+      reason: { message: `${target} exists. A backup replaces no file.` },
+    });
+    await checkBackup(target);
+    expect((await readdir(backups.folder)).filter((name) => name.includes('unfinished'))).toEqual([]);
+  });
+
   it('may be read by its owner only, and no unfinished one is left beside it', async () => {
     expect((await stat(file)).mode & 0o777).toBe(0o600);
     expect((await readdir(backups.folder)).filter((name) => name.includes('unfinished'))).toEqual([]);
@@ -107,6 +121,46 @@ describe('the file of a backup', () => {
     const begin = lines.findIndex((line) => line.startsWith('{"table":"agents"'));
     const section = { table: 'pg_authid', columns: ['rolname', 'rolsuper', 'rolcanlogin'] };
     expect(await refusalOf(lines.toSpliced(begin, 1, JSON.stringify(section)))).toContain('a table has no name');
+  });
+
+  it('is refused where it holds what tells which migrations were run, or that a restore is not done', async () => {
+    const begin = lines.findIndex((line) => line.startsWith('{"table":"agents"'));
+    for (const table of ['schema_migrations', 'unfinished_restore']) {
+      const section = [JSON.stringify({ table, columns: ['name'] }), 'Bulk\\n', '\\.'];
+      expect(await refusalOf(lines.toSpliced(begin, 0, ...section))).toContain(`no backup holds ${table}`);
+    }
+  });
+
+  it('is refused where its migrations are those of no release', async () => {
+    const [header = '', ...rest] = lines;
+    const of = JSON.parse(header) as { migrations: string[] };
+    for (const migrations of [
+      of.migrations.slice(1),
+      of.migrations.toReversed(),
+      [...of.migrations, of.migrations[0]],
+    ]) {
+      const text = [JSON.stringify({ ...of, migrations }), ...rest];
+      expect(await refusalOf(text)).toContain('its migrations are those of no release');
+    }
+  });
+
+  it('says nothing in its own words that a terminal would take for a command', async () => {
+    const [header = '', ...rest] = lines;
+    const of = JSON.parse(header) as { migrations: string[] };
+    const end = rest.findLastIndex((line) => line.startsWith('{"end"'));
+    const escape = '\u001b[2J';
+    for (const text of [
+      [JSON.stringify({ ...of, release: escape }), ...rest],
+      [JSON.stringify({ ...of, version: escape }), ...rest],
+      [JSON.stringify({ ...of, version: 2, release: escape }), ...rest],
+      [JSON.stringify({ ...of, takenAt: `2026-11-28 ${escape}` }), ...rest],
+      [JSON.stringify({ ...of, migrations: [...of.migrations, escape] }), ...rest],
+      [header, ...rest.toSpliced(end, 1, JSON.stringify({ end: true, rows: { [escape]: 1 } }))],
+    ]) {
+      const said = await refusalOf(text);
+      expect(said).toMatch(/^BackupRefused: /);
+      expect(said).not.toContain(escape);
+    }
   });
 
   it('is refused by a release that does not know its migrations or its format', async () => {

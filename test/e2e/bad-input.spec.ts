@@ -319,6 +319,20 @@ describe('bad input', () => {
     });
   });
 
+  it.each<[string, string, Record<string, unknown> | null, string[]]>([
+    ['GET', '/agents?limit=abc', null, ['/limit']],
+    ['GET', '/agents?limit=0', null, ['/limit']],
+    ['POST', '/agents', { name: 7, owner: 7 }, ['/name', '/owner']],
+    ['POST', '/agents', { name: 'x', scopes: 'agents:read' }, ['/scopes']],
+    ['POST', '/agents', { name: 'x', scopes: [7, ''] }, ['/scopes/0', '/scopes/1']],
+    ['POST', '/agents', { name: 'x', labels: 7 }, ['/labels']],
+  ])('%s %s %j names each fault once', async (method, path, body, pointers) => {
+    const answer = await service.api.call(method, path, operator, body ?? undefined);
+    expect(answer.status).toBe(400);
+    const errors = answer.body['errors'] as { pointer: string }[];
+    expect(errors.map(({ pointer }) => pointer).sort()).toEqual(pointers);
+  });
+
   describe('query strings', () => {
     const cursor = (...parts: unknown[]) => Buffer.from(JSON.stringify(parts)).toString('base64url');
     it.each([

@@ -335,9 +335,21 @@ describe('evidence that verifies offline', () => {
       0,
       { valid: true, proves: expect.stringContaining(' was the last, with') },
     ]);
+    // As it was answered, alone, with what it states, and at the end of an export without events.
+    const listed = (await get('/audit/checkpoints')).body['data'] as unknown[];
+    for (const content of [
+      JSON.stringify({ checkpoint }),
+      JSON.stringify(listed[0], null, 2),
+      (await get('/audit/export?fromSequence=100000')).text,
+    ]) {
+      const answered = await run(VERIFIER, await file('checkpoint.json', content), '--jwks', jwks);
+      expect([answered.code, answered.verdict]).toEqual([0, { valid: true, proves: expect.any(String) }]);
+    }
     const forged = `${checkpoint.slice(0, -4)}AAAA`;
-    const found = await run(VERIFIER, await file('checkpoint.jws', forged), '--jwks', jwks);
-    expect([found.code, found.verdict]).toEqual([1, { valid: false, reason: 'checkpoint_not_authentic' }]);
+    for (const content of [forged, JSON.stringify({ checkpoint: forged })]) {
+      const found = await run(VERIFIER, await file('checkpoint.jws', content), '--jwks', jwks);
+      expect([found.code, found.verdict]).toEqual([1, { valid: false, reason: 'checkpoint_not_authentic' }]);
+    }
   });
 
   it('verifies the receipt of a revocation, alone and in its answer, and finds what was altered', async () => {

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, describe, expect, it } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
-import { readFile, rename, rm } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Sealer } from '../../src/platform/kernel/sealer.js';
 import { countUnder, openAll, plantWebhooks } from '../support/sealed-secrets.js';
@@ -123,7 +123,25 @@ describe('a change of the master key, in processes of its own', () => {
     await only.stop();
     await rename(file, previous);
     await rm(previous);
-    // A key that is lost is not replaced by another one in silence.
-    expect((await runService({ DATA_DIR })).code).toBe(78);
+    // A key that is lost is not replaced by another one, neither in silence nor beside what it does not open.
+    const files = (await readdir(DATA_DIR)).sort();
+    const lost = { code: 78, output: expect.stringContaining(`The master key ${file} is missing`) };
+    expect(await runService({ DATA_DIR })).toMatchObject(lost);
+    expect(await runCommand(['keys:list'], { DATA_DIR })).toMatchObject(lost);
+    await writeFile(previous, `${NEW_KEY.toString('base64')}\n`);
+    expect(await runService({ DATA_DIR })).toMatchObject(lost);
+    await rm(previous);
+    expect((await readdir(DATA_DIR)).sort()).toEqual(files);
+  });
+
+  it('that is not given, on a PostgreSQL that is, is not made where another one has sealed', async () => {
+    const database = await ownDatabase();
+    const first = await startService(environment(database, TEST_MASTER_KEY));
+    await first.stop();
+    const DATA_DIR = await dataFolder();
+    const { MASTER_KEY: _given, ...env } = { ...environment(database, TEST_MASTER_KEY), DATA_DIR };
+    const { code, output } = await runService(env);
+    expect([code, output]).toEqual([78, expect.stringContaining('is missing')]);
+    expect(await readdir(DATA_DIR)).toEqual([]);
   });
 });

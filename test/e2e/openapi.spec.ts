@@ -3,6 +3,7 @@ import { Injectable, Module } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
 import type { FastifyInstance } from 'fastify';
 import { randomUUID } from 'node:crypto';
+import { runInNewContext } from 'node:vm';
 import { AppModule } from '../../src/app.module.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 
@@ -367,13 +368,31 @@ describe('the page of the API document', () => {
     }
   });
 
-  it('reads the document from where it is', async () => {
-    const page = await service.api.send('GET', '/api/docs');
-    const script = [...page.text.matchAll(/src="([^"]+)"/g)].map((match) => match[1] ?? '').at(-1) ?? '';
-    const { text } = await service.api.send('GET', new URL(script, `${service.url}/api/docs`).pathname);
-    const named = /url: '([^']+)'/.exec(text)?.[1] ?? '';
-    expect(new URL(named, `${service.url}/api/docs`).pathname).toBe('/api/openapi.json');
-  });
+  it.each(['', '/behind/a/proxy'])(
+    'reads the document from where it is (%s), and asks there, under whatever name it was opened',
+    async (prefix) => {
+      const page = await service.api.send('GET', '/api/docs');
+      const script = [...page.text.matchAll(/src="([^"]+)"/g)].map((match) => match[1] ?? '').at(-1) ?? '';
+      const { text } = await service.api.send('GET', new URL(script, `${service.url}/api/docs`).pathname);
+      const opened = `http://another.name:8080${prefix}`;
+      const options = await new Promise<{ spec: { servers: unknown; info: unknown } }>((resolve) => {
+        const location = new URL(`${opened}/api/docs`);
+        runInNewContext(text, {
+          URL,
+          location,
+          fetch: (place: string) => {
+            const { pathname } = new URL(place, location);
+            expect(pathname).toBe(`${prefix}/api/openapi.json`);
+            return fetch(service.url + pathname.slice(prefix.length));
+          },
+          SwaggerUIBundle: Object.assign(resolve, { presets: { apis: [] } }),
+        });
+      });
+      expect(options.spec.info).toMatchObject({ title: 'SentryAgent AgentIdP' });
+      expect(options.spec.servers).toEqual([{ url: opened }]);
+      expect(opened).not.toBe(service.issuer);
+    },
+  );
 
   it('lets browsers load nothing from elsewhere and run nothing inline', async () => {
     const page = await service.api.send('GET', '/api/docs');

@@ -1,3 +1,3 @@
 import { describeDatabaseAway } from './database-away.js';
 
-describeDatabaseAway(['refused', 'silent', 'stopped', 'cut', 'failover'], 3000);
+describeDatabaseAway(['refused', 'silent', 'stopped', 'cut', 'full', 'failover'], 3000);

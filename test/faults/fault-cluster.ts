@@ -7,10 +7,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { DatabaseLine } from '../support/database-line.js';
 import { startOwnPostgres, type OwnPostgres } from '../support/own-postgres.js';
 import { dataFolder, environmentOf, startService, type ServiceProcess } from '../support/service-process.js';
-import { mountSmallDisk, type SmallDisk } from '../support/small-disk.js';
+import { limitedDisk, mountSmallDisk, refusalsForRoom, type FillableDisk } from '../support/small-disk.js';
+import { until } from './conditions.js';
 import type { SeededRandom } from './random.js';
 
 const CLOCK = pathToFileURL(join(import.meta.dirname, '../support/shifted-clock.mjs')).href;
+
+/** The words for a disk that takes no more. */
+export const FULL_DISK = 'a full disk';
 
 /** One of two replicas, with its own line to PostgreSQL and its own clock. */
 interface Replica {
@@ -37,24 +41,26 @@ export class FaultCluster {
   private constructor(
     readonly postgres: OwnPostgres,
     readonly replicas: readonly Replica[],
-    private readonly disk: SmallDisk | null,
+    private disk: FillableDisk | null,
   ) {}
 
   /**
    * Starts it.
    *
-   * @param diskMegabytes how large the disk of PostgreSQL is, where one can be mounted
+   * @param diskMegabytes how large the disk of PostgreSQL is, where one can be mounted; else the size of its files is
+   *   limited
    */
   static async start(diskMegabytes: number): Promise<FaultCluster> {
-    const disk = await mountSmallDisk(diskMegabytes);
-    const postgres = await startOwnPostgres(disk === null ? await dataFolder() : join(disk.folder, 'data'));
+    const mounted = await mountSmallDisk(diskMegabytes);
+    const postgres = await startOwnPostgres(mounted === null ? await dataFolder() : join(mounted.folder, 'data'));
     // The log of what is written has to leave room on the disk.
     for (const setting of ["max_wal_size = '96MB'", "min_wal_size = '32MB'", "checkpoint_timeout = '30s'"]) {
       await postgres.database.query(`ALTER SYSTEM SET ${setting}`);
     }
     await postgres.database.query('SELECT pg_reload_conf()');
-    const cluster = new FaultCluster(postgres, [], disk);
+    const cluster = new FaultCluster(postgres, [], mounted);
     for (const index of [0, 1]) (cluster.replicas as Replica[]).push(await cluster.startReplica(index));
+    cluster.disk ??= await limitedDisk(postgres);
     return cluster;
   }
 
@@ -76,6 +82,11 @@ export class FaultCluster {
     return this.replicas.map(({ service }) => service.output().slice(-6000)).join('\n');
   }
 
+  /** How often PostgreSQL has found no room on its disk. */
+  refusalsForRoom(): Promise<number> {
+    return refusalsForRoom(this.postgres);
+  }
+
   /** Sets the clocks of both replicas right. */
   async setClocksRight(): Promise<void> {
     for (const replica of this.replicas) await this.shiftClock(replica, 0);
@@ -95,8 +106,8 @@ export class FaultCluster {
       (random) => this.holdLine(this.replica(random)),
       (random) => this.refuseLine(this.replica(random)),
       (random) => this.jumpClock(this.replica(random), random.integer(-1800, 1800)),
+      () => this.fillDisk(),
     ];
-    if (this.disk !== null) always.push(() => this.fillDisk());
     // A server that is killed too often within a minute is given up by whoever restarts it.
     const now = performance.now();
     const recent = this.restarts.filter((time) => now - time < 65_000).length;
@@ -175,8 +186,8 @@ export class FaultCluster {
   }
 
   private async fillDisk(): Promise<Fault> {
-    await this.disk?.fill();
-    return { what: 'a full disk', mend: async () => this.disk?.free() };
+    await whereServerRuns(async () => this.disk?.fill());
+    return { what: FULL_DISK, mend: () => whereServerRuns(async () => this.disk?.free()) };
   }
 
   private async shiftClock({ clockFile, service }: Replica, seconds: number): Promise<void> {
@@ -196,6 +207,16 @@ export class FaultCluster {
     };
     return { service: await startService(env), line, env, clockFile };
   }
+}
+
+/** Again and again: a server that was killed is being started again. */
+async function whereServerRuns(work: () => Promise<void>): Promise<void> {
+  await until('the server', () =>
+    work().then(
+      () => true,
+      () => false,
+    ),
+  );
 }
 
 /** As an orchestrator does: again and again, where the database is not there yet. */

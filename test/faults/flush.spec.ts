@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { Logger } from '@nestjs/common';
 import pg from 'pg';
 import { DataSource } from 'typeorm';
 import { AuditService } from '../../src/audit/audit.service.js';
@@ -318,5 +319,33 @@ describe('the shutdown of the application', () => {
     await service.app.get(TokenIssuer).onApplicationShutdown();
     expectUnavailable(await service.api.requestToken(service.operator));
     await service.close();
+  });
+});
+
+describe('the connections of the application', () => {
+  it('have a limit each for what a statement takes, waits and pauses', async () => {
+    const service = await startTestApp();
+    const { rows } = await poolOf(service.app.get(DataSource)).query(
+      `SELECT current_setting('statement_timeout') AS takes, current_setting('lock_timeout') AS waits,
+        current_setting('idle_in_transaction_session_timeout') AS pauses`,
+    );
+    expect(rows).toEqual([{ takes: '5s', waits: '2s', pauses: '3s' }]);
+    await service.close();
+  });
+
+  it('are told of where one breaks, but not while they are being ended', async () => {
+    const service = await startTestApp();
+    const pool = poolOf(service.app.get(DataSource));
+    const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
+    try {
+      pool.emit('error', new Error('cut'), new pg.Client());
+      expect(warn.mock.calls).toEqual([['a pooled connection broke: cut']]);
+      await service.close();
+      // An embedded PostgreSQL that is stopped next may be quicker than the end of a connection.
+      pool.emit('error', new Error('terminating connection due to administrator command'), new pg.Client());
+      expect(warn).toHaveBeenCalledTimes(1);
+    } finally {
+      warn.mockRestore();
+    }
   });
 });

@@ -2,7 +2,13 @@ import { randomInt } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ClientCredentials } from '../support/api.js';
 import { RawConnection, rawTokenRequest } from '../support/raw-connection.js';
-import { cleanUpProcesses, environmentOf, startService, type ServiceProcess } from '../support/service-process.js';
+import {
+  cleanUpProcesses,
+  environmentOf,
+  startService,
+  type ServiceEnvironment,
+  type ServiceProcess,
+} from '../support/service-process.js';
 import { createTestDatabase } from '../support/test-database.js';
 import { until } from './conditions.js';
 
@@ -33,10 +39,14 @@ export interface LoadedService {
   close(): Promise<void>;
 }
 
-/** Starts the service, and asks it for two seconds: a process that has just started is slower than it will be. */
-export async function startWarm(): Promise<LoadedService> {
+/**
+ * Starts the service, and asks it for two seconds: a process that has just started is slower than it will be.
+ *
+ * @param more variables of its environment besides those of a replica
+ */
+export async function startWarm(more: ServiceEnvironment = {}): Promise<LoadedService> {
   const database = await createTestDatabase();
-  const service = await startService(environmentOf(database));
+  const service = await startService({ ...environmentOf(database), ...more });
   await until('the secret', () => service.output().includes('CLIENT_SECRET='));
   const operator = service.printedOperator();
   await loadWith(service, rawTokenRequest(operator), 32, 2);

@@ -5,7 +5,7 @@ import { Api, claimsOf } from '../support/api.js';
 import { cleanUpProcesses } from '../support/service-process.js';
 import { underLoad } from '../support/under-load.js';
 import { until } from './conditions.js';
-import { FaultCluster, type Fault } from './fault-cluster.js';
+import { FaultCluster, FULL_DISK, type Fault } from './fault-cluster.js';
 import { faultLoad, nothingAcknowledged, type Acknowledged, type LoadedOrganization } from './fault-load.js';
 import { SeededRandom } from './random.js';
 
@@ -21,7 +21,10 @@ describe(`a schedule of faults, seed ${SEED}`, () => {
   let cluster: FaultCluster;
   let operatorToken: string;
   let organizations: LoadedOrganization[];
-  const totals = { rounds: 0, tokens: 0, revoked: 0, agents: 0, unavailable: 0, lost: 0, slowestRecoveryMs: 0 };
+  const totals = {
+    ...{ rounds: 0, tokens: 0, revoked: 0, agents: 0, unavailable: 0, lost: 0, slowestRecoveryMs: 0 },
+    refusalsForRoom: 0,
+  };
   const faultsSeen = new Map<string, number>();
 
   beforeAll(async () => {
@@ -71,14 +74,15 @@ describe(`a schedule of faults, seed ${SEED}`, () => {
     const told = nothingAcknowledged();
     await underLoad(
       (isOver) => faultLoad((replica) => cluster.url(replica), organizations, operatorToken, isOver, told),
-      hurtAndMend,
+      () => hurtAndMend(told),
     );
     await cluster.setClocksRight();
     return told;
   }
 
-  async function hurtAndMend(): Promise<void> {
+  async function hurtAndMend(told: Acknowledged): Promise<void> {
     await delay(random.integer(300, 900));
+    const refusalsBefore = await cluster.refusalsForRoom();
     const faults: Fault[] = [];
     try {
       const count = random.integer(1, 2);
@@ -87,6 +91,12 @@ describe(`a schedule of faults, seed ${SEED}`, () => {
         await delay(random.integer(100, 600));
       }
       await delay(random.integer(200, 2500));
+      // Beside another fault nobody may come to write before the disk is free again.
+      if (faults.every(({ what }) => what === FULL_DISK)) {
+        await until('PostgreSQL to find no room', async () => (await cluster.refusalsForRoom()) > refusalsBefore);
+        await until('an answer of 503', () => (told.statuses.get(503) ?? 0) > 0);
+      }
+      totals.refusalsForRoom += (await cluster.refusalsForRoom()) - refusalsBefore;
       for (const { what } of faults) {
         const kind = what.replace(/-?\d+/g, 'n');
         faultsSeen.set(kind, (faultsSeen.get(kind) ?? 0) + 1);

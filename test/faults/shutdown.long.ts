@@ -5,6 +5,7 @@ import { claimsOf, type ClientCredentials } from '../support/api.js';
 import { ConnectionLost, RawConnection, rawTokenRequest } from '../support/raw-connection.js';
 import {
   cleanUpProcesses,
+  dataFolder,
   environmentOf,
   startService,
   type ServiceEnvironment,
@@ -60,6 +61,9 @@ async function ask(
   connection?.close();
 }
 
+/** What a service logged that is told warnings only. */
+const warningsIn = (output: string): string[] => output.split('\n').filter((line) => line.startsWith('{'));
+
 const nothingSeen = (): Seen => ({ tokens: [], statuses: new Set(), failures: [], refused: 0 });
 
 describe('a service that is asked to end under load', () => {
@@ -103,13 +107,38 @@ describe('a service that is asked to end under load', () => {
         isReady = (await service.api.send('GET', '/health/ready')).status;
         return isReady === 503;
       });
-      expect(await service.ended).toMatchObject({ code: 0 });
+      const { code, output } = await service.ended;
+      expect(code).toBe(0);
+      expect(warningsIn(output)).toEqual([]);
       expect(performance.now() - killedAt).toBeLessThan(10_000);
     });
     expect(seen).toMatchObject({ failures: [], refused: 0, statuses: new Set([200]) });
     const after = await ledgerOf(database);
     expect(after.issued - before.issued).toBe(seen.tokens.length);
     expect(after.used).toBe(after.issued);
+  });
+
+  it('ends its own PostgreSQL as well, without a warning', async () => {
+    const service = await startService({ DATA_DIR: await dataFolder(), LOG_LEVEL: 'warn' });
+    await until('the secret', () => service.output().includes('CLIENT_SECRET='));
+    const seen = nothingSeen();
+    let ended = false;
+    const request = rawTokenRequest(service.printedOperator());
+    const clients = Array.from({ length: 24 }, () =>
+      ask(
+        () => service.url,
+        request,
+        0,
+        () => ended,
+        seen,
+      ),
+    );
+    await until('load', () => seen.tokens.length > 200);
+    const { code, output } = await service.stop();
+    ended = true;
+    await Promise.all(clients);
+    expect([code, warningsIn(output)]).toEqual([0, []]);
+    expect(seen).toMatchObject({ failures: [], statuses: new Set([200]) });
   });
 
   it('says on every answer from then on that it ends the connection', async () => {

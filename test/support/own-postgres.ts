@@ -1,6 +1,7 @@
-import { spawn } from 'node:child_process';
-import { readdir, readFile } from 'node:fs/promises';
+import { execFile, spawn } from 'node:child_process';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import pg from 'pg';
 import { prepareInstallation } from '../../src/platform/database/embedded/data-directory.js';
 import { startEmbeddedPostgres } from '../../src/platform/database/embedded/embedded-postgres.js';
@@ -15,10 +16,20 @@ export interface OwnPostgres {
   /** Its one database, migrated. */
   readonly database: TestDatabase;
   readonly dataDirectory: string;
+  /** What the server tells of itself. */
+  readonly logFile: string;
   /** The server process; it changes when the server was killed, since it is started again. */
   pid(): Promise<number>;
   /** Stops all its processes where they are, or lets them go on. */
   signalAll(signal: 'SIGSTOP' | 'SIGCONT'): Promise<void>;
+  /**
+   * Lets no process of the server write past a size of any file from now on, by Linux' limit; a server that was killed
+   * is started again without.
+   *
+   * @param bytes null: no limit
+   * @throws Error where there is no server at the moment, or the system does not let us
+   */
+  limitFiles(bytes: number | null): Promise<void>;
   /** Ends it. */
   stop(): Promise<void>;
 }
@@ -35,7 +46,18 @@ export async function startOwnPostgres(dataDirectory: string): Promise<OwnPostgr
       postgres.superuserUrl.replace('/postgres?', '/agentidp?'),
     ),
     dataDirectory: postgres.dataDirectory,
+    logFile: join(postgres.dataDirectory, 'postgres/server.log'),
     pid,
+    limitFiles: async (bytes) => {
+      const server = await pid();
+      const { uid, gid } = await stat(join('/proc', String(server)));
+      // Under its own account: not every root may do it to others.
+      const limit = (each: number): Promise<unknown> =>
+        promisify(execFile)('prlimit', [`--fsize=${bytes ?? 'unlimited'}:`, `--pid=${each}`], { uid, gid });
+      await limit(server);
+      // Those that it begins from now on have its limit. One of those from before may end meanwhile.
+      for (const child of await childrenOf(server)) await limit(child).catch(() => undefined);
+    },
     signalAll: async (signal) => {
       const server = await pid();
       for (const each of [server, ...(await childrenOf(server))]) process.kill(each, signal);

@@ -32,7 +32,11 @@ export interface ServiceProcess {
   readonly pid: number;
   /** What it wrote so far. */
   output(): string;
-  /** The operator whose secret it printed. */
+  /**
+   * The operator whose secret it printed.
+   *
+   * @throws Error where it has not yet: it listens before it prints one
+   */
   printedOperator(): ClientCredentials;
   /** Sends a signal. */
   kill(signal: NodeJS.Signals): void;
@@ -73,10 +77,12 @@ export async function startService(env: ServiceEnvironment, program = SERVICE): 
     api: new Api(url),
     pid: child.pid ?? 0,
     output,
-    printedOperator: () => ({
-      clientId: /CLIENT_ID=(\S+)/.exec(output())?.[1] ?? '',
-      clientSecret: /CLIENT_SECRET=(\S+)/.exec(output())?.[1] ?? '',
-    }),
+    printedOperator: () => {
+      const [, clientId] = /CLIENT_ID=(\S+)/.exec(output()) ?? [];
+      const [, clientSecret] = /CLIENT_SECRET=(\S+)\n/.exec(output()) ?? [];
+      if (clientId === undefined || clientSecret === undefined) throw new Error('no operator was printed yet');
+      return { clientId, clientSecret };
+    },
     kill: (signal) => void child.kill(signal),
     ended,
     stop: () => {

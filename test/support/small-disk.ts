@@ -1,29 +1,42 @@
 import { execFile } from 'node:child_process';
-import { chmod, mkdtemp, rm, statfs } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { OwnPostgres } from './own-postgres.js';
 
 const run = promisify(execFile);
 
+/** What PostgreSQL writes into its log where the disk takes no more, and where a file may not grow any more. */
+const NO_ROOM = /No space left on device|File too large/g;
+
+/** As large as a segment of the log of what is written, which has to stay writable: the server ends itself without. */
+const LARGEST_FILE_BYTES = 16 * 1024 * 1024;
+/** Rows of more than 1,200 bytes that take more than that. */
+const ROWS_PAST_IT = 15_000;
+
 /** A disk for the data of a PostgreSQL that can be made full. */
-export interface SmallDisk {
-  /** Where it is mounted. */
-  readonly folder: string;
-  /** Takes all that is left of it. */
+export interface FillableDisk {
+  /** Leaves no room to grow. */
   fill(): Promise<void>;
   /** Gives it back. */
   free(): Promise<void>;
   remove(): Promise<void>;
 }
 
+/** One that is mounted. */
+export interface MountedDisk extends FillableDisk {
+  readonly folder: string;
+}
+
 /**
  * Mounts a disk in memory, which takes root on Linux.
  *
  * @param megabytes its size
- * @returns null where it cannot be mounted
+ * @returns null where it cannot be mounted, or the environment asks for the limit instead (`TEST_DISK=limited`)
  */
-export async function mountSmallDisk(megabytes: number): Promise<SmallDisk | null> {
+export async function mountSmallDisk(megabytes: number): Promise<MountedDisk | null> {
+  if (process.env['TEST_DISK'] === 'limited') return null;
   const folder = await mkdtemp(join(tmpdir(), 'agentidp-disk-'));
   try {
     await run('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m,mode=0711`, 'tmpfs', folder]);
@@ -46,4 +59,41 @@ export async function mountSmallDisk(megabytes: number): Promise<SmallDisk | nul
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/**
+ * Does without root what a full disk does: full, no process of the server may write past a size that the audit log has
+ * already, so nothing can be appended to it.
+ *
+ * @param postgres a service has written events to it
+ */
+export async function limitedDisk(postgres: OwnPostgres): Promise<FillableDisk> {
+  const { database } = postgres;
+  // What is rolled back leaves its room behind, which nobody uses again until it is vacuumed.
+  await database.query('ALTER TABLE audit_events SET (autovacuum_enabled = false)');
+  await database.query(`DO $grow$
+    BEGIN
+      SET LOCAL session_replication_role = replica;
+      INSERT INTO audit_events
+        SELECT (jsonb_populate_record(one, jsonb_build_object(
+            'sequence', 1000000000 + n, 'event_id', gen_random_uuid(), 'user_agent', repeat('x', 1200)))).*
+          FROM (SELECT event AS one FROM audit_events AS event LIMIT 1) AS first, generate_series(1, ${ROWS_PAST_IT}) AS n;
+      RAISE EXCEPTION 'grown';
+    EXCEPTION WHEN raise_exception THEN NULL;
+    END $grow$`);
+  const [size] = await database.query<{ bytes: string }>("SELECT pg_relation_size('audit_events') AS bytes");
+  if (Number(size?.bytes) <= LARGEST_FILE_BYTES) throw new Error('the audit log did not grow');
+  // The server's own log is a file as well.
+  await database.query("ALTER SYSTEM SET log_min_error_statement = 'panic'");
+  await database.query('SELECT pg_reload_conf()');
+  return {
+    fill: () => postgres.limitFiles(LARGEST_FILE_BYTES),
+    free: () => postgres.limitFiles(null),
+    remove: () => Promise.resolve(),
+  };
+}
+
+/** How often PostgreSQL has told that it found no room. */
+export async function refusalsForRoom(postgres: OwnPostgres): Promise<number> {
+  return (await readFile(postgres.logFile, 'utf8')).match(NO_ROOM)?.length ?? 0;
 }

@@ -4,7 +4,14 @@ import { join } from 'node:path';
 import { MIGRATIONS } from '../../src/platform/database/migration-list.js';
 import type { Api } from '../support/api.js';
 import { Receiver } from '../support/receiver.js';
-import { cleanUpProcesses, environmentOf, startService, type ServiceProcess } from '../support/service-process.js';
+import {
+  cleanUpProcesses,
+  dataFolder,
+  environmentOf,
+  runCommand,
+  startService,
+  type ServiceProcess,
+} from '../support/service-process.js';
 import { createEmptyDatabase, type TestDatabase } from '../support/test-database.js';
 import { buildEarlierVersion, BUILD_LIMIT_MS, type EarlierVersion } from './earlier-version.js';
 import { Inventory } from './inventory.js';
@@ -99,6 +106,7 @@ describe('the version before', () => {
     const ended = await old.stop();
     await load.more(REQUESTS);
     await load.stop();
+    process.stderr.write(`upgrade: ${load.answered} answers, ${load.repeated} after a 503 before them\n`);
     expect(load.failures).toEqual([]);
     expect(ended).toMatchObject({ code: 0 });
 
@@ -132,6 +140,29 @@ describe('the oldest version', () => {
 
     const now = await startService(env);
     expect(await recorded()).toEqual(NAMES);
+    await inventory.check(now.api);
+    expect(missingRows(rows, await readRows(database, rows))).toEqual([]);
+    await verifyChains(now.api);
+  }, 120_000);
+
+  it('is restored by this one from a backup, with all that it knew', async () => {
+    const old = await startEarlier();
+    const inventory = await fill(old);
+    expect(await old.stop()).toMatchObject({ code: 0 });
+    const rows = await readRows(database);
+    const folder = await dataFolder();
+    const file = join(folder, 'of-the-oldest.backup');
+    expect(await runCommand(['backup', file], env)).toMatchObject({ code: 0 });
+    expect(await recorded()).toEqual([...earlier.migrations]);
+
+    const backedUp = database;
+    database = await createEmptyDatabase();
+    await backedUp.drop();
+    env = { ...env, ...environmentOf(database) };
+    const restored = await runCommand(['restore', file, '--keep-tokens'], env);
+    expect(restored).toMatchObject({ code: 0, output: expect.stringContaining('Brought to the newest version') });
+    expect(await recorded()).toEqual(NAMES);
+    const now = await startService(env);
     await inventory.check(now.api);
     expect(missingRows(rows, await readRows(database, rows))).toEqual([]);
     await verifyChains(now.api);

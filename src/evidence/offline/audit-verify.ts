@@ -63,6 +63,9 @@ async function verify(file: string, findKey: FindKey, kept: string | null): Prom
   if (revocation !== null) return verifyRevocation(revocation, findKey);
   const proof = text === null ? null : proofIn(text);
   if (proof !== null) return verifyProof(proof, findKey);
+  // As the API answers it; beside a kept one it is read as the end of an export, which has to reach that.
+  const answered = text === null || kept !== null ? null : keptIn(text);
+  if (answered !== null) return verifyCheckpoint(answered, findKey);
   return new ExportVerifier(findKey, kept).verify(await linesOfFile(file).catch(unreadable(file)));
 }
 
@@ -118,13 +121,19 @@ async function download(url: string): Promise<string> {
 async function readKept(file: string): Promise<string> {
   const text = (await readFile(file, 'utf8').catch(unreadable(file))).trim();
   if (!text.startsWith('{')) return text;
+  const checkpoint = keptIn(text);
+  if (checkpoint !== null) return checkpoint;
+  throw new Unreadable(`${file} holds no checkpoint.`);
+}
+
+/** The `checkpoint` of one JSON object, whatever it is; null where the text is something else. */
+function keptIn(text: string): string | null {
   try {
     const { checkpoint } = JSON.parse(text) as { checkpoint?: unknown };
-    if (typeof checkpoint === 'string') return checkpoint;
+    return typeof checkpoint === 'string' ? checkpoint : null;
   } catch {
-    // Said below.
+    return null;
   }
-  throw new Unreadable(`${file} holds no checkpoint.`);
 }
 
 function unreadable(place: string): (error: unknown) => never {

@@ -1,3 +1,4 @@
+import { UNFINISHED_RESTORE } from '../database/unfinished-restore.js';
 import { isUuid } from '../kernel/uuid.js';
 
 /*
@@ -54,6 +55,17 @@ export class BackupRefused extends Error {
   }
 }
 
+/**
+ * Tables that stand in every database and in no backup: what is restored is the schema of the migrations that the header
+ * names, which our own ones make, and nothing that the file says makes them run again or leaves them out.
+ */
+export const NO_TABLES_OF_A_BACKUP: ReadonlySet<string> = new Set(['schema_migrations', UNFINISHED_RESTORE]);
+
+/** What a release and a migration may be called; messages for people name them. */
+const RELEASE = /^[0-9A-Za-z.+-]{1,64}$/;
+const MIGRATION = /^\w{1,200}$/;
+const INSTANT = /^[0-9TZ:.-]{1,40}$/;
+
 /** Names of tables and columns that are put into statements; those of PostgreSQL's own catalogs are none of ours. */
 const IDENTIFIER = /^(?!pg_)[a-z_][a-z0-9_]{0,62}$/;
 
@@ -66,22 +78,31 @@ export function readHeader(line: string): BackupHeader {
   const value = parse(line) as Partial<BackupHeader> | null;
   if (value?.format !== FORMAT) throw new BackupRefused('The file is not a backup.');
   if (value.version !== FORMAT_VERSION) {
+    if (!Number.isSafeInteger(value.version) || !isText(value.release, RELEASE)) throw notWhole();
     throw new BackupRefused(
-      `The backup has the format ${String(value.version)}; this release reads ${FORMAT_VERSION}. Use the release that made it, ${String(value.release)}, or a later one.`,
+      `The backup has the format ${String(value.version)}; this release reads ${FORMAT_VERSION}. Use the release that made it, ${value.release}, or a later one.`,
     );
   }
   const { release, takenAt, server, migrations, operatorOrganization } = value;
   const isWhole =
-    typeof release === 'string' &&
-    typeof takenAt === 'string' &&
+    isText(release, RELEASE) &&
+    isText(takenAt, INSTANT) &&
     !Number.isNaN(Date.parse(takenAt)) &&
     typeof server === 'number' &&
     Array.isArray(migrations) &&
     migrations.length > 0 &&
-    migrations.every((name) => typeof name === 'string') &&
+    migrations.every((name) => isText(name, MIGRATION)) &&
     (operatorOrganization === null || (typeof operatorOrganization === 'string' && isUuid(operatorOrganization)));
-  if (!isWhole) throw new BackupRefused('The file is damaged: its first line is not whole.');
+  if (!isWhole) throw notWhole();
   return value as BackupHeader;
+}
+
+function notWhole(): BackupRefused {
+  return new BackupRefused('The file is damaged: its first line is not whole.');
+}
+
+function isText(value: unknown, form: RegExp): value is string {
+  return typeof value === 'string' && form.test(value);
 }
 
 /**
@@ -91,16 +112,20 @@ export function readHeader(line: string): BackupHeader {
  */
 export function readSection(line: string): BackupTable | BackupEnd {
   const value = parse(line) as Partial<Record<'table' | 'columns' | 'end' | 'rows', unknown>> | null;
-  if (value?.end === true && typeof value.rows === 'object' && value.rows !== null)
-    return { end: true, rows: value.rows as BackupEnd['rows'] };
+  if (value?.end === true && isCounts(value.rows)) return { end: true, rows: value.rows };
   const { table, columns } = value ?? {};
   const isTable =
     typeof table === 'string' &&
     Array.isArray(columns) &&
     columns.length > 0 &&
-    [table, ...(columns as unknown[])].every((name) => typeof name === 'string' && IDENTIFIER.test(name));
+    [table, ...(columns as unknown[])].every((name) => isText(name, IDENTIFIER));
   if (!isTable) throw new BackupRefused('The file is damaged: a table has no name.');
+  if (NO_TABLES_OF_A_BACKUP.has(table)) throw new BackupRefused(`The file is damaged: no backup holds ${table}.`);
   return { table, columns: columns as string[] };
+}
+
+function isCounts(rows: unknown): rows is BackupEnd['rows'] {
+  return typeof rows === 'object' && rows !== null && Object.keys(rows).every((name) => isText(name, IDENTIFIER));
 }
 
 function parse(line: string): unknown {

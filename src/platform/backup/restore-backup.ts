@@ -1,11 +1,12 @@
 import pg from 'pg';
 import { migrate } from '../database/migrate.js';
 import { MIGRATIONS } from '../database/migration-list.js';
+import { UNFINISHED_RESTORE } from '../database/unfinished-restore.js';
 import { Sealer } from '../kernel/sealer.js';
 import { BackupRefused, type BackupHeader, type BackupTable } from './backup-format.js';
 import { readBackup } from './backup-reader.js';
+import { tablesOf } from './backup-tables.js';
 import { copyIn } from './copy.js';
-import { UNFINISHED_RESTORE } from './unfinished-restore.js';
 
 /** Where a backup goes. */
 export interface RestoreTarget {
@@ -36,6 +37,10 @@ export async function checkBackup(file: string): Promise<BackupHeader> {
         throw new BackupRefused(
           `The backup was made by a later release (${header.release}): this one does not know ${unknown.join(', ')}. Restore it with that release or a later one.`,
         );
+      }
+      // Migrations are only ever added behind the newest: what a release had is a beginning of the list.
+      if (header.migrations.some((name, index) => MIGRATIONS[index]?.name !== name)) {
+        throw new BackupRefused('The file is damaged: its migrations are those of no release.');
       }
       return Promise.resolve();
     },
@@ -129,15 +134,20 @@ async function load(
   { masterKey, previousMasterKey, announce }: RestoreTarget,
   makeSchema: (header: BackupHeader) => Promise<void>,
 ): Promise<BackupHeader> {
+  const expected = new Map<string, BackupTable>();
   const header = await readBackup(
     file,
     async (found) => {
       await makeSchema(found);
+      for (const table of await tablesOf(client)) expected.set(table.table, table);
       announce(`Restoring what release ${found.release} held at ${found.takenAt}.`);
       await client.query('BEGIN');
       await client.query(`SET LOCAL search_path = public; SET LOCAL datestyle = 'ISO'; SET LOCAL timezone = 'UTC'`);
     },
     async (table, rows) => {
+      const { columns } = expected.get(table.table) ?? {};
+      if (columns === undefined || !isSame(columns, table.columns)) throw new DoesNotFit(table.table);
+      expected.delete(table.table);
       await empty(client, table);
       await copyIn(
         client,
@@ -146,6 +156,8 @@ async function load(
       );
     },
   );
+  const [missing] = expected.keys();
+  if (missing !== undefined) throw new DoesNotFit(missing);
   const sealer = new Sealer(masterKey, previousMasterKey);
   const { rows: sealed } = await client.query<{ name: string; sealed: Buffer }>(
     'SELECT name, sealed FROM sealed_secrets',
@@ -154,6 +166,17 @@ async function load(
   await client.query('COMMIT');
   await client.query('ANALYZE');
   return header;
+}
+
+/** The file's tables are not those that the migrations make which it names. */
+class DoesNotFit extends BackupRefused {
+  constructor(table: string) {
+    super(`The file is damaged: ${table} is not as the migrations make it that the file names. Nothing was restored.`);
+  }
+}
+
+function isSame(columns: readonly string[], others: readonly string[]): boolean {
+  return columns.toSorted().join() === others.toSorted().join();
 }
 
 /** Removes the rows that migrations have put into a table. */

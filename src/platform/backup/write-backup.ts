@@ -1,13 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { link, open, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { finished, pipeline } from 'node:stream/promises';
 import { createGzip, type Gzip } from 'node:zlib';
 import pg from 'pg';
+import { hasCode } from '../database/embedded/error-code.js';
+import { RestoreUnfinished, UNFINISHED_RESTORE } from '../database/unfinished-restore.js';
 import { FORMAT, FORMAT_VERSION, type BackupHeader, type BackupTable } from './backup-format.js';
+import { tablesOf } from './backup-tables.js';
 import { copyOut } from './copy.js';
-import { RestoreUnfinished, UNFINISHED_RESTORE } from './unfinished-restore.js';
 
 /** How long one table may be locked against reading by somebody else, in milliseconds: by a migration. */
 const LOCK_TIMEOUT_MS = 10_000;
@@ -34,7 +36,7 @@ export interface WrittenBackup {
 export async function writeBackup(url: string, target: string, release: string): Promise<WrittenBackup> {
   const wanted = path.resolve(target);
   const isFolder = await isDirectory(wanted);
-  if (!isFolder && (await exists(wanted))) throw new Error(`${wanted} exists. A backup replaces no file.`);
+  if (!isFolder && (await exists(wanted))) throw nameTaken(wanted);
   const client = new pg.Client({
     connectionString: url,
     application_name: 'agentidp backup',
@@ -52,7 +54,7 @@ export async function writeBackup(url: string, target: string, release: string):
     try {
       const rows = await writeFile(client, unfinished, header);
       await sync(unfinished);
-      await rename(unfinished, file);
+      await giveName(unfinished, file);
       await sync(path.dirname(file));
       return { file, bytes: (await stat(file)).size, header, rows };
     } finally {
@@ -118,34 +120,6 @@ async function writeFile(client: pg.Client, file: string, header: BackupHeader):
   }
 }
 
-/**
- * The tables of the schema, each behind those that it refers to; partitioned ones last, because the parts of theirs that
- * have had their time are emptied, which has to wait for us from then on.
- */
-async function tablesOf(client: pg.Client): Promise<BackupTable[]> {
-  const { rows } = await client.query<{ name: string; columns: string[]; refers: string[]; partitioned: boolean }>(
-    `SELECT c.relname::text AS name, c.relkind = 'p' AS partitioned,
-        ARRAY(SELECT a.attname::text FROM pg_attribute a
-          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum
-        ) AS columns,
-        ARRAY(SELECT r.relname::text FROM pg_constraint k JOIN pg_class r ON r.oid = k.confrelid
-          WHERE k.conrelid = c.oid AND k.contype = 'f' AND k.confrelid <> c.oid) AS refers
-      FROM pg_class c
-      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-        AND c.relname <> 'schema_migrations'
-      ORDER BY c.relkind = 'p', c.relname`,
-  );
-  const ordered: BackupTable[] = [];
-  const left = new Map(rows.map((row) => [row.name, row]));
-  while (left.size > 0) {
-    const next = [...left.values()].find(({ refers }) => !refers.some((name) => left.has(name)));
-    if (next === undefined) throw new Error('Tables refer to each other in a circle.');
-    left.delete(next.name);
-    ordered.push({ table: next.name, columns: next.columns });
-  }
-  return ordered;
-}
-
 function writeLine(gzip: Gzip, value: object): Promise<void> {
   return write(gzip, `${JSON.stringify(value)}\n`);
 }
@@ -162,6 +136,30 @@ function write(gzip: Gzip, text: string): Promise<void> {
 /** `agentidp-20261128T151500Z.backup` */
 function nameOf({ takenAt }: BackupHeader): string {
   return `agentidp-${takenAt.replaceAll(/[-:]|\.\d+/g, '')}.backup`;
+}
+
+/**
+ * Gives a whole file its name, which another backup may have taken meanwhile. A rename would replace that one.
+ *
+ * @throws Error where the name is taken
+ */
+async function giveName(unfinished: string, file: string): Promise<void> {
+  try {
+    await link(unfinished, file);
+  } catch (error) {
+    if (hasCode(error, 'EEXIST')) throw nameTaken(file);
+    if (!hasCode(error, 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS')) throw error;
+    // A file system without links: the name is taken by an empty file first, which is ours to replace.
+    const claim = await open(file, 'wx', 0o600).catch((cause: unknown) => {
+      throw hasCode(cause, 'EEXIST') ? nameTaken(file) : cause;
+    });
+    await claim.close();
+    await rename(unfinished, file);
+  }
+}
+
+function nameTaken(file: string): Error {
+  return new Error(`${file} exists. A backup replaces no file.`);
 }
 
 async function isDirectory(place: string): Promise<boolean> {

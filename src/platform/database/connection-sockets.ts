@@ -15,6 +15,7 @@ export class DatabaseAway extends Error {
 export class ConnectionSockets {
   private readonly open = new Set<Socket>();
   private away = false;
+  private over = false;
 
   /** Makes a socket, for the option `stream` of `pg`. */
   readonly make = (): Socket => {
@@ -23,6 +24,16 @@ export class ConnectionSockets {
     socket.once('close', () => this.open.delete(socket));
     return socket;
   };
+
+  /** Whether the pool is closed: its connections end one by one, and a server that stops as well may be quicker. */
+  get isOver(): boolean {
+    return this.over;
+  }
+
+  /** The pool is about to be closed. */
+  close(): void {
+    this.over = true;
+  }
 
   /** How much has arrived on the connections that are open, in bytes. */
   get bytesRead(): number {

@@ -49,6 +49,7 @@ export class DatabaseWatch implements OnModuleInit, OnApplicationShutdown {
 
   /** Ends the watching. */
   async onApplicationShutdown(): Promise<void> {
+    this.sockets.close();
     this.stopping.abort();
     await this.watching;
     this.line?.end();

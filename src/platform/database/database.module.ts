@@ -31,7 +31,9 @@ export class DatabaseModule {
           retryAttempts: 10,
           retryDelay: 500,
           // Without a listener a connection that the server ends would end the process.
-          poolErrorHandler: (error: Error) => logger.warn(`a pooled connection broke: ${error.message}`),
+          poolErrorHandler: (error: Error) => {
+            if (!sockets.isOver) logger.warn(`a pooled connection broke: ${error.message}`);
+          },
         }),
       ],
       providers: [watch, UnitOfWork, StatementPool, Backlog, Resealing],

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource, type MigrationInterface, type QueryRunner } from 'typeorm';
-import { RestoreUnfinished, UNFINISHED_RESTORE } from '../backup/unfinished-restore.js';
+import { RestoreUnfinished, UNFINISHED_RESTORE } from './unfinished-restore.js';
 import { dataSourceOptions } from './data-source-options.js';
 import { MIGRATIONS } from './migration-list.js';
 import { grantServingRole, grantWhatIsThere } from './serving-role.js';
@@ -71,7 +71,10 @@ export async function migrate(owningUrl: string, servingUrl: string, options: Mi
       await patiently(patienceMs, announce, begun, async () => {
         await dataSource.runMigrations({ transaction: 'each' });
       });
-      await patiently(patienceMs, announce, begun, () => grantServingRole(runner, servingUrl));
+      // Of an earlier version there is less to grant, and its migrations have done so.
+      if (migrations.length === MIGRATIONS.length) {
+        await patiently(patienceMs, announce, begun, () => grantServingRole(runner, servingUrl));
+      }
       await runner.query('SELECT pg_advisory_unlock($1)', [MIGRATION_LOCK]);
       return [...begun];
     } finally {

@@ -36,8 +36,10 @@ export class UnitOfWork {
       if (isReadOnly(error)) this.watch.connectionsLeadAstray();
       throw error;
     } finally {
-      this.running -= 1;
-      this.waiting.shift()?.();
+      // The turn is handed over, not given back: whoever comes in between must not take it as well.
+      const next = this.waiting.shift();
+      if (next === undefined) this.running -= 1;
+      else next();
     }
   }
 
@@ -47,10 +49,11 @@ export class UnitOfWork {
   }
 
   private async turn(): Promise<void> {
-    if (this.running >= this.maxRunning) {
-      if (this.waiting.length >= MAX_WAITING) throw new QueueFull('transactions');
-      await new Promise<void>((resolve) => this.waiting.push(resolve));
+    if (this.running < this.maxRunning) {
+      this.running += 1;
+      return;
     }
-    this.running += 1;
+    if (this.waiting.length >= MAX_WAITING) throw new QueueFull('transactions');
+    await new Promise<void>((resolve) => this.waiting.push(resolve));
   }
 }

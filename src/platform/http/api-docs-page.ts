@@ -30,13 +30,19 @@ const PAGE = `<!doctype html>
 </html>
 `;
 
-const START_SCRIPT = `SwaggerUIBundle({
-  url: 'openapi.json',
+// The document names the issuer as its server. The page asks where it was opened, which may be another name of the same
+// service (127.0.0.1 for localhost): a browser lets it ask nobody else.
+const START_SCRIPT = `const start = (document) => SwaggerUIBundle({
+  ...document,
   dom_id: '#swagger-ui',
   deepLinking: true,
   presets: [SwaggerUIBundle.presets.apis],
   layout: 'BaseLayout',
 });
+const here = new URL('..', location.href).href.slice(0, -1);
+fetch('openapi.json')
+  .then((answer) => answer.json())
+  .then((spec) => start({ spec: { ...spec, servers: [{ url: here }] } }), () => start({ url: 'openapi.json' }));
 `;
 
 /**

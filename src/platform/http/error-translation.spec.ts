@@ -25,6 +25,7 @@ describe('translateError', () => {
       '55P03',
       '40P01',
     ].map((code) => withCode(code)),
+    Object.assign(withCode('XX000', 'could not extend file "base/5/16387": Disk quota exceeded'), { file: 'md.c' }),
     new Error('Connection terminated unexpectedly'),
     new Error('timeout exceeded when trying to connect'),
     new QueryFailedError('SELECT 1', [], withCode('57014')),
@@ -40,13 +41,20 @@ describe('translateError', () => {
     }
   });
 
-  it.each([withCode('23505'), withCode('22P02'), new Error('x'), 'text', undefined, null, 7, { statusCode: 700 }])(
-    'answers 500 to %p and tells nothing',
-    (error) => {
-      expect(translateError(error, false)).toMatchObject({ status: 500, code: 'internal_error' });
-      expect(translateError(error, true)).toMatchObject({ status: 500, error: 'server_error' });
-    },
-  );
+  it.each([
+    withCode('23505'),
+    withCode('22P02'),
+    withCode('XX000'),
+    new Error('x'),
+    'text',
+    undefined,
+    null,
+    7,
+    { statusCode: 700 },
+  ])('answers 500 to %p and tells nothing', (error) => {
+    expect(translateError(error, false)).toMatchObject({ status: 500, code: 'internal_error' });
+    expect(translateError(error, true)).toMatchObject({ status: 500, error: 'server_error' });
+  });
 
   it('translates every problem into the OAuth shape and back', () => {
     for (const code of Object.keys(PROBLEM_KINDS) as ProblemCode[]) {

@@ -37,6 +37,12 @@ const TRANSIENT_MESSAGES = [
   'Driver not Connected',
 ];
 
+/**
+ * The parts of PostgreSQL that keep rows in files. What the system refuses them has a SQLSTATE of its own only where the
+ * disk is full or fails; a quota of the disk, or a limit on the size of files, is XX000 as an error within PostgreSQL is.
+ */
+const STORAGE: ReadonlySet<unknown> = new Set(['md.c', 'slru.c']);
+
 const MAX_DEPTH = 5;
 
 /**
@@ -48,8 +54,10 @@ export function isUnavailability(error: unknown, depth = 0): boolean {
   // Not by `instanceof`: Node's own errors are of another realm where the code runs in a VM context.
   if (!types.isNativeError(error) || depth > MAX_DEPTH) return false;
   if (error instanceof QueueFull || error instanceof QueueClosed || error instanceof DatabaseAway) return true;
-  const { code, driverError, errors } = error as Error & { code?: unknown; driverError?: unknown; errors?: unknown };
+  const { code, file, driverError, errors } = error as Error &
+    Partial<Record<'code' | 'file' | 'driverError' | 'errors', unknown>>;
   if (typeof code === 'string' && (TRANSIENT_CODES.has(code) || /^(?:08|53|58)[0-9A-Z]{3}$/.test(code))) return true;
+  if (code === 'XX000' && STORAGE.has(file)) return true;
   if (TRANSIENT_MESSAGES.some((message) => error.message.includes(message))) return true;
   const inner: unknown[] = [driverError, error.cause, ...(Array.isArray(errors) ? (errors as unknown[]) : [])];
   return inner.some((wrapped) => isUnavailability(wrapped, depth + 1));

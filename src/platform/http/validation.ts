@@ -6,6 +6,11 @@ import { OAuthForm } from './oauth-form.js';
 
 /** The most faults that one answer names. */
 const MAX_FAULTS = 100;
+/**
+ * Rules about the kind of a value, those of what holds others first: where one is broken, what the other rules say of the
+ * value is no help.
+ */
+const OF_KIND = ['isArray', 'isObject', 'isString', 'isInt', 'isBoolean'] as const;
 /** How many items of an array are looked at singly to name the faulty ones. */
 const MAX_INSPECTED_ITEMS = 256;
 
@@ -109,14 +114,27 @@ function faultsOf(errors: readonly ValidationError[]): FieldFault[] {
 function collectFaults(errors: readonly ValidationError[], path: readonly string[], faults: FieldFault[]): void {
   for (const error of errors) {
     const here = [...path, error.property];
-    for (const [constraint, message] of Object.entries(error.constraints ?? {})) {
-      for (const fault of faultsOfConstraint(error, constraint, message, here)) {
-        if (faults.length === MAX_FAULTS) return;
-        faults.push(fault);
-      }
+    for (const fault of faultsOfMember(error, here)) {
+      if (faults.length === MAX_FAULTS) return;
+      faults.push(fault);
     }
     collectFaults(error.children ?? [], here, faults);
   }
+}
+
+function faultsOfMember(error: ValidationError, path: readonly string[]): FieldFault[] {
+  const found = Object.entries(error.constraints ?? {}).flatMap(([constraint, message]) =>
+    faultsOfConstraint(error, constraint, message, path).map((fault) => ({ constraint, fault })),
+  );
+  const kinds = new Map<string, string>();
+  for (const kind of OF_KIND) {
+    for (const { constraint, fault } of found) {
+      if (constraint === kind && !kinds.has(fault.pointer)) kinds.set(fault.pointer, kind);
+    }
+  }
+  return found
+    .filter(({ constraint, fault }) => (kinds.get(fault.pointer) ?? constraint) === constraint)
+    .map(({ fault }) => fault);
 }
 
 function faultsOfConstraint(

@@ -6,6 +6,17 @@ import { hasCode } from './error-code.js';
 
 const KEY_BYTES = 32;
 
+/** The master key is not where it was kept, and what it sealed is still there: a new one would open nothing of it. */
+export class MasterKeyMissing extends Error {
+  /** @param dataDirectory where it was */
+  constructor(dataDirectory: string) {
+    super(
+      `The master key ${masterKeyFile(dataDirectory)} is missing, and the database holds secrets that it sealed. Put it back from where you keep it. Nothing was changed.`,
+    );
+    this.name = 'MasterKeyMissing';
+  }
+}
+
 /**
  * The master key of an installation that names none: 32 random bytes, base64 in `<dataDirectory>/master.key` (mode
  * 0600). Made once, atomically, and read ever after; of several processes that come first at once all get the same.
