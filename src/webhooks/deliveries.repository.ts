@@ -128,6 +128,7 @@ export class DeliveriesRepository {
       [slot, cutoff],
     );
     if (young.length > 0) return false;
+    // eslint-disable-next-line no-restricted-syntax -- the name of a table, which no parameter can be
     await transaction.query(`TRUNCATE ${deliverySlotTable(slot)}`);
     return true;
   }
