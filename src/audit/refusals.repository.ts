@@ -24,6 +24,8 @@ export interface RefusalWindow extends RefusalCount {
   readonly openedAt: Date;
 }
 
+const IN_WINDOWS = `(organization_id, client, cause) IN (SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[]))`;
+
 const RECORD = {
   name: 'record_refusals',
   text: `SELECT opened_at FROM record_refusals($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[],
@@ -100,9 +102,8 @@ export class RefusalsRepository {
       windows.map(({ event }) => event.target.id),
       windows.map(({ cause }) => cause),
     ];
-    const matches = `(organization_id, client, cause) IN (SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[]))`;
-    await transaction.query(`DELETE FROM audit_refusals WHERE count = 0 AND ${matches}`, keys);
-    await transaction.query(`UPDATE audit_refusals SET opened_at = $4, count = 0 WHERE ${matches}`, [...keys, now]);
+    await transaction.query(`DELETE FROM audit_refusals WHERE count = 0 AND ${IN_WINDOWS}`, keys);
+    await transaction.query(`UPDATE audit_refusals SET opened_at = $4, count = 0 WHERE ${IN_WINDOWS}`, [...keys, now]);
   }
 }
 

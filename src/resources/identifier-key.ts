@@ -9,7 +9,7 @@ export function identifierKey(identifier: string): string {
   const url = new URL(identifier);
   const path = unescapeUnreserved(url.pathname)
     .replace(/\/{2,}/g, '/')
-    .replace(/\/+$/, '');
+    .replace(/\/$/, '');
   return `${url.protocol}//${url.host}${path}${unescapeUnreserved(url.search)}`.toLowerCase();
 }
 

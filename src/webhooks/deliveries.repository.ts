@@ -130,6 +130,7 @@ export class DeliveriesRepository {
     if (young.length > 0) return false;
     // While it waits for whoever reads the history, whoever wants to read it next waits behind it: rather not today.
     await transaction.query("SELECT set_config('lock_timeout', '100', true)");
+    // eslint-disable-next-line no-restricted-syntax -- the name of a table, which no parameter can be
     await transaction.query(`TRUNCATE ${deliverySlotTable(slot)}`);
     return true;
   }

@@ -11,7 +11,9 @@ import type { Client } from '../../src/platform/kernel/client.js';
 import { NO_ORIGIN } from '../../src/platform/kernel/principal.js';
 import { TokenIssuer } from '../../src/tokens/token-issuer.js';
 import type { Answer } from '../support/api.js';
+import { DatabaseLine } from '../support/database-line.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
+import { createTestDatabase, type TestDatabase } from '../support/test-database.js';
 import { holdLedgers, ledgerOf, lockWaiters, queueDepth, until, withPatientStatements } from './conditions.js';
 
 const NUL = '\u0000';
@@ -287,6 +289,70 @@ describe('a flush of the token path', () => {
     const form = { grant_type: 'client_credentials', client_id, client_secret };
     expect((await api.form('/api/v1/token', form, headers)).status).toBe(200);
     expect((await api.form('/api/v1/token', { ...form, client_secret: 'wrong' }, headers)).status).toBe(401);
+    await expectValidChain(service);
+  });
+});
+
+// Everything else of the pool goes on: whoever tried again would reach the database at once.
+describe('what was committed, and the answer was lost on the way', () => {
+  let real: TestDatabase;
+  let line: DatabaseLine;
+  let service: TestApp;
+
+  beforeAll(async () => {
+    real = await createTestDatabase();
+    const over = await DatabaseLine.to(real);
+    line = over.line;
+    service = await withPatientStatements(await startTestApp({ database: over.database }));
+  });
+  afterAll(async () => {
+    await service.close();
+    await line.close();
+    await real.drop();
+  });
+
+  it('is tokens: answered 503, in the chain and in the quota once, not issued again', async () => {
+    const { api, operator, database } = service;
+    const before = await ledgerOf(database);
+    const hold = await holdLedgers(database);
+    const first = api.requestToken(operator);
+    await lockWaiters(database, 'issue_tokens');
+    // What gathers behind the first is one flush.
+    const together = Array.from({ length: 19 }, () => api.requestToken(operator));
+    await queueDepth(service, 'tokens', 19);
+
+    line.loseAnswersTo('issue_tokens');
+    await hold.release();
+    expect((await first).status).toBe(200);
+    await until('the commit of the others', async () => (await ledgerOf(database)).issued === before.issued + 20);
+    line.cutUnanswered();
+    for (const answer of await Promise.all(together)) expectUnavailable(answer);
+    expect(await ledgerOf(database)).toEqual({
+      used: before.used + 20,
+      issued: before.issued + 20,
+      sequence: before.sequence + 20,
+    });
+    await expectValidChain(service);
+  });
+
+  it('is an agent: answered 503, there once with its event, not made again', async () => {
+    const { api, operator, database } = service;
+    const token = await api.token(operator);
+    const made = async (): Promise<{ agents: number; events: number } | undefined> => {
+      const [row] = await database.query<{ agents: number; events: number }>(
+        `SELECT (SELECT count(*)::int FROM agents WHERE name = 'made once') AS agents,
+          (SELECT count(*)::int FROM audit_events WHERE details::jsonb->>'name' = 'made once') AS events`,
+      );
+      return row;
+    };
+    expect(await made()).toEqual({ agents: 0, events: 0 });
+    // Not the COMMITTED of how a transaction begins.
+    line.loseAnswersTo('COMMIT\0');
+    const asked = api.call('POST', '/agents', token, { name: 'made once' });
+    await until('a commit', async () => (await made())?.agents === 1);
+    line.cutUnanswered();
+    expect((await asked).status).toBe(503);
+    expect(await made()).toEqual({ agents: 1, events: 1 });
     await expectValidChain(service);
   });
 });

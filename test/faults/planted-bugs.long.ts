@@ -54,6 +54,26 @@ const BUGS: readonly PlantedBug[] = [
     tests: 'whose connection was killed',
   },
   {
+    name: 'retry a flush whose connection broke',
+    file: 'src/platform/database/group-commit.ts',
+    original: 'if (items.length === 1 || !isRowFault(error)) throw error;',
+    planted: `if (!isRowFault(error)) return (await this.flush(items)).map((result) => ({ result }));
+      if (items.length === 1) throw error;`,
+    suite: 'test/faults/flush.spec.ts',
+    tests: 'the answer was lost on the way is tokens',
+  },
+  {
+    name: 'retry a transaction whose connection broke',
+    file: 'src/platform/database/unit-of-work.ts',
+    original: "return await this.dataSource.transaction('READ COMMITTED', work);",
+    planted: `return await this.dataSource.transaction('READ COMMITTED', work).catch((error: unknown) => {
+        if (!String(error).includes('Connection terminated')) throw error;
+        return this.dataSource.transaction('READ COMMITTED', work);
+      });`,
+    suite: 'test/faults/flush.spec.ts',
+    tests: 'the answer was lost on the way is an agent',
+  },
+  {
     name: 'answer a revocation that was not written',
     file: 'src/tokens/tokens.repository.ts',
     original: 'return inserted.length > 0;',

@@ -7,14 +7,17 @@ interface Target {
 }
 
 /**
- * Stands between a service and PostgreSQL, and can cut the line, let nothing through, lose what is on its way, refuse
- * connections or lead to another server.
+ * Stands between a service and PostgreSQL, and can cut the line, let nothing through, lose answers, refuse connections or
+ * lead to another server.
  */
 export class DatabaseLine {
   private readonly sockets = new Set<Socket>();
   private server: Server | null = null;
   private port = 0;
   private still = false;
+  private unanswered: string | null = null;
+  /** Those of which answers were lost. */
+  private readonly deaf = new Set<Socket>();
 
   private constructor(private target: Target) {}
 
@@ -47,6 +50,20 @@ export class DatabaseLine {
   release(): void {
     this.still = false;
     for (const socket of this.sockets) socket.resume();
+  }
+
+  /**
+   * Lets through to the server what has `text` in it, and nothing of what comes back on that connection from then on:
+   * what was asked for happens, and whoever asked does not learn of it.
+   */
+  loseAnswersTo(text: string): void {
+    this.unanswered = text;
+  }
+
+  /** Ends the connections of which answers were lost, and no others; further ones are not lost. */
+  cutUnanswered(): void {
+    this.unanswered = null;
+    for (const socket of this.deaf) socket.destroy();
   }
 
   /** Ends every connection as it is, in the middle of whatever is under way. */
@@ -94,15 +111,22 @@ export class DatabaseLine {
 
   private pass(client: Socket): void {
     const upstream = connect(this.target.port, this.target.host);
+    client.on('data', (data) => {
+      if (this.unanswered !== null && data.includes(this.unanswered)) this.deaf.add(client);
+      upstream.write(data);
+    });
+    upstream.on('data', (data) => {
+      if (!this.deaf.has(client)) client.write(data);
+    });
     for (const [from, to] of [
       [client, upstream],
       [upstream, client],
     ] as const) {
       this.sockets.add(from);
-      from.on('data', (data) => void to.write(data));
       from.on('error', () => undefined);
       from.on('close', () => {
         this.sockets.delete(from);
+        this.deaf.delete(from);
         to.destroy();
       });
       if (this.still) from.pause();

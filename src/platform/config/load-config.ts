@@ -181,7 +181,7 @@ class EnvironmentReader {
       url.password === '' &&
       !/[?#\s]/.test(value);
     if (!plain) this.fault(`${name} must be an http or https URL without user, query and fragment`);
-    return value.replace(/\/+$/, '');
+    return value.replace(/(?<!\/)\/+$/, '');
   }
 
   key(name: string): Buffer | null {

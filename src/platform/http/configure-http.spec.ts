@@ -182,6 +182,7 @@ describe('what HTTP itself refuses', () => {
     const answer = await raw(request);
     expect(Number(/^HTTP\/1\.1 (\d+)/.exec(answer)?.[1])).toBe(status);
     expect(answer.toLowerCase()).toContain('x-content-type-options: nosniff');
+    expect(answer.toLowerCase()).toContain('cross-origin-resource-policy: same-origin');
     expect(answer).toMatch(/application\/(problem\+)?json/);
   });
 
@@ -224,6 +225,7 @@ describe('errors and headers of the management API', () => {
       'x-request-id': 'abc-1',
       'cache-control': 'public, max-age=300',
       'referrer-policy': 'no-referrer',
+      'cross-origin-resource-policy': 'same-origin',
       'strict-transport-security': 'max-age=31536000',
       'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
     });

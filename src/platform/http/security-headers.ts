@@ -3,6 +3,8 @@ export const API_SECURITY_HEADERS: Readonly<Record<string, string>> = {
   'x-content-type-options': 'nosniff',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   'referrer-policy': 'no-referrer',
+  // Browsers of other sites have nothing to load here, the published keys included: whoever verifies tokens is a server.
+  'cross-origin-resource-policy': 'same-origin',
 };
 
 /** Lets the API document's page load its own scripts, styles and images, and nothing from elsewhere. */
