@@ -62,7 +62,7 @@ async function verify(file: string, findKey: FindKey, kept: string | null): Prom
   const revocation = text === null ? null : revocationIn(text);
   if (revocation !== null) return verifyRevocation(revocation, findKey);
   const proof = text === null ? null : proofIn(text);
-  if (proof !== null) return verifyProof(proof, findKey);
+  if (proof !== null) return verifyProof(proof, findKey, kept);
   return new ExportVerifier(findKey, kept).verify(await linesOfFile(file).catch(unreadable(file)));
 }
 
