@@ -1,8 +1,9 @@
-import { describe, expect, it } from '@jest/globals';
+import { Logger } from '@nestjs/common';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { AuditService } from '../audit/audit.service.js';
 import { SystemClock } from '../platform/kernel/clock.js';
 import { CheckpointFollower } from './checkpoint-follower.js';
-import type { CheckpointsService } from './checkpoints.service.js';
+import { ChainBroken, type CheckpointsService } from './checkpoints.service.js';
 import { DueChains } from './due-chains.js';
 import type { DueChainsRepository } from './due-chains.repository.js';
 
@@ -18,6 +19,9 @@ class ManyChains {
   readonly waiting = new Set(this.all);
   written = new Map<string, number>();
   release = (): void => undefined;
+  /** Chains over which nothing is signed, and how often each was tried. */
+  readonly broken = new Set<string>();
+  readonly tries = new Map<string, number>();
   readonly follower: CheckpointFollower;
 
   constructor() {
@@ -41,6 +45,8 @@ class ManyChains {
     } as unknown as AuditService;
     const checkpoints = {
       follow: async (id: string) => {
+        this.tries.set(id, (this.tries.get(id) ?? 0) + 1);
+        if (this.broken.has(id)) throw new ChainBroken(id, 1);
         await released;
         this.waiting.delete(id);
         return true;
@@ -107,5 +113,33 @@ describe('the chains that wait for a checkpoint', () => {
     chains.release();
     await chains.follower.settled();
     expect([chains.done, chains.waiting.has(busy)]).toEqual([MOST - 1000 + 1, false]);
+  });
+});
+
+describe('the chains that are broken', () => {
+  beforeEach(() => {
+    Logger.overrideLogger(false);
+  });
+  afterEach(() => {
+    Logger.overrideLogger(['log', 'error', 'warn', 'debug', 'verbose', 'fatal']);
+  });
+
+  it('are left alone, ten thousand of them; of more, the one that has been longest is tried again', async () => {
+    const chains = new ManyChains();
+    const [first = '', ...others] = idsFrom(0, MOST);
+    const one = idOf(MOST);
+    for (const id of [first, ...others, one]) chains.broken.add(id);
+    const fail = async (ids: readonly string[]) => {
+      chains.write(ids);
+      await chains.poll(1);
+      await chains.follower.settled();
+    };
+    await fail([first]);
+    await fail(others);
+    await fail([first]);
+    expect([chains.tries.size, chains.tries.get(first)]).toEqual([MOST, 1]);
+    await fail([one]);
+    await fail([first]);
+    expect([chains.tries.get(one), chains.tries.get(first)]).toEqual([1, 2]);
   });
 });

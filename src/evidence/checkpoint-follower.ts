@@ -15,13 +15,15 @@ const MAX_TAKEN = 10_000;
 const ROOM_FOR_BUSY = 1000;
 /** How long a broken chain is left alone before it is tried, and reported, again. */
 const BROKEN_PAUSE_MS = 60_000;
-/** How long a chain is left alone after any other fault, such as a lock that was not to be had. */
+/** How long a chain is left alone after any other fault, such as a connection that broke. */
 const RETRY_PAUSE_MS = 2000;
+/** Chains that are left alone; of more than that, the one that has been longest is tried again before its time. */
+const MAX_LEFT_ALONE = 10_000;
 
 /**
  * Follows all chains and has checkpoints signed: at most 60 s or 1,000 events after an event. Every replica runs one;
- * a tree's row lock and what was seen before it settle who signs. A chain with much to take in is taken in transaction by
- * transaction, in turns with the others.
+ * what was seen before settles whose checkpoint is stored. A chain with much to take in is taken in step by step, in turns
+ * with the others.
  */
 @Injectable()
 export class CheckpointFollower implements BeforeApplicationShutdown {
@@ -93,7 +95,7 @@ export class CheckpointFollower implements BeforeApplicationShutdown {
     }
   }
 
-  /** One transaction for a chain; resolves to whether it has come to an end. */
+  /** One step for a chain; resolves to whether it has come to an end. */
   private async follow({ organizationId, checkpointSequence }: DueOrganization): Promise<boolean> {
     try {
       const done = await this.checkpoints.follow(organizationId, checkpointSequence);
@@ -101,10 +103,18 @@ export class CheckpointFollower implements BeforeApplicationShutdown {
       return done;
     } catch (error) {
       const broken = error instanceof ChainBroken;
-      this.leftAloneUntil.set(organizationId, performance.now() + (broken ? BROKEN_PAUSE_MS : RETRY_PAUSE_MS));
+      this.leaveAlone(organizationId, broken ? BROKEN_PAUSE_MS : RETRY_PAUSE_MS);
       if (broken) this.logger.error(`${error.message}: no checkpoint is signed over it`);
       else this.logger.warn(`no checkpoint for organization ${organizationId}: ${String(error)}`);
       return true;
     }
+  }
+
+  private leaveAlone(organizationId: string, pauseMs: number): void {
+    // Behind the others, in the order in which they failed.
+    this.leftAloneUntil.delete(organizationId);
+    const [longest] = this.leftAloneUntil.keys();
+    if (longest !== undefined && this.leftAloneUntil.size >= MAX_LEFT_ALONE) this.leftAloneUntil.delete(longest);
+    this.leftAloneUntil.set(organizationId, performance.now() + pauseMs);
   }
 }

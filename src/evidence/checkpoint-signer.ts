@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { CompactSign } from 'jose';
+import { sign } from 'node:crypto';
 import { KeysService } from '../keys/keys.service.js';
 import { canonicalJson } from '../platform/kernel/canonical-event.js';
 import {
@@ -54,9 +54,22 @@ export class CheckpointSigner {
    * @param typ its `typ`, of its own: no kind of statement passes for another (RFC 8725 §3.11)
    */
   async signStatement(payload: object, typ: string): Promise<string> {
-    const key = await this.keys.auditSigner();
-    return new CompactSign(Buffer.from(canonicalJson(payload), 'utf8'))
-      .setProtectedHeader({ alg: key.algorithm, kid: key.kid, typ })
-      .sign(key.privateKey);
+    const { algorithm, kid, privateKey } = await this.keys.auditSigner();
+    if (algorithm !== 'ES256') throw new Error('audit keys sign with ES256');
+    const input = [JSON.stringify({ alg: algorithm, kid, typ }), canonicalJson(payload)]
+      .map((part) => Buffer.from(part, 'utf8').toString('base64url'))
+      .join('.');
+    return new Promise((resolve, reject) => {
+      // RFC 7518 §3.4: the two numbers one behind the other, no DER.
+      sign(
+        'sha256',
+        Buffer.from(input, 'ascii'),
+        { key: privateKey, dsaEncoding: 'ieee-p1363' },
+        (error, signature) => {
+          if (error) reject(error);
+          else resolve(`${input}.${signature.toString('base64url')}`);
+        },
+      );
+    });
   }
 }

@@ -9,13 +9,13 @@ import { problems } from '../platform/kernel/problem.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
 import { readCheckpoint } from './checkpoint.js';
 import type { CheckpointView } from './dto/checkpoint.views.js';
-import { EvidenceRepository, type StoredCheckpoint, type TreeState } from './evidence.repository.js';
-import { edgeOf, HashTree, type KnownTile } from './hash-tree.js';
+import { EvidenceRepository, type ChainGrowth, type StoredCheckpoint, type TreeState } from './evidence.repository.js';
+import { HashTree, type KnownTile } from './hash-tree.js';
 import { CoalescedCalls } from './coalesced-calls.js';
 
 export type { CheckpointView } from './dto/checkpoint.views.js';
 
-/** Events that one transaction adds to a tree. */
+/** Events that one step adds to a tree. */
 const GROWTH_BATCH = 10_000;
 
 /**
@@ -80,8 +80,8 @@ export class CheckpointsService {
   }
 
   /**
-   * One transaction towards a checkpoint that the follower found due. Does nothing where another replica is at it or has
-   * done it. A checkpoint is no event of the chain that it signs, so an idle chain wants none.
+   * One step towards a checkpoint that the follower found due: a statement that reads, and one that stores if nobody else
+   * has done so meanwhile. A checkpoint is no event of the chain that it signs, so an idle chain wants none.
    *
    * @param seen the newest checkpoint when it was found due
    * @returns whether that was all; else more of the chain is left to take in
@@ -89,13 +89,10 @@ export class CheckpointsService {
    */
   async follow(organizationId: string, seen: number): Promise<boolean> {
     if (seen === 0) await this.repository.ensureTree(organizationId);
-    return this.unitOfWork.run(async (transaction) => {
-      const tree = await this.repository.lockTree(transaction, organizationId, false);
-      if (tree === null || tree.checkpointSequence !== seen) return true;
-      const head = await this.audit.head(organizationId, transaction);
-      if (head.sequence === tree.checkpointSequence) return true;
-      return (await this.extend(transaction, organizationId, tree, head, true)) !== null;
-    });
+    const growth = await this.repository.growth(organizationId, GROWTH_BATCH);
+    if (growth === null || growth.tree.checkpointSequence !== seen || growth.head.sequence === seen) return true;
+    const { signed, saved } = await this.extend(organizationId, growth, true);
+    return signed !== null || !saved;
   }
 
   /** One page of an organization's checkpoints, newest first. */
@@ -150,61 +147,68 @@ export class CheckpointsService {
 
   /** One transaction towards a checkpoint over the present head; null where more of the chain is left to take in. */
   private async step(transaction: EntityManager, organizationId: string): Promise<SignedCheckpoint | null> {
-    const tree = await this.repository.lockTree(transaction, organizationId, true);
-    if (tree === null) {
+    // Behind whoever is at it, so that callers on all replicas come to their turn.
+    if (!(await this.repository.lockTree(transaction, organizationId))) {
       await this.repository.ensureTree(organizationId);
       return null;
     }
-    const head = await this.audit.head(organizationId, transaction);
-    if (head.sequence === tree.checkpointSequence) {
-      const stored = await this.repository.checkpoint(organizationId, head.sequence, transaction);
-      if (stored === null) throw new ChainBroken(organizationId, head.sequence);
+    const growth = await this.repository.growth(organizationId, GROWTH_BATCH, transaction);
+    if (growth === null) return null;
+    const { sequence } = growth.head;
+    if (sequence === growth.tree.checkpointSequence) {
+      const stored = await this.repository.checkpoint(organizationId, sequence, transaction);
+      if (stored === null) throw new ChainBroken(organizationId, sequence);
       return { checkpoint: stored.checkpoint, stored: true };
     }
     const since = new Date(this.clock.nowMs() - HOUR_MS);
     const made = await this.repository.countCheckpoints(transaction, organizationId, since, MAX_STORED_AN_HOUR);
-    return this.extend(transaction, organizationId, tree, head, made < MAX_STORED_AN_HOUR);
-  }
-
-  /** Takes the chain up to `head` into the tree, or as much of it as one transaction may, and signs the whole. */
-  private async extend(
-    transaction: EntityManager,
-    organizationId: string,
-    state: TreeState,
-    head: ChainHead,
-    store: boolean,
-  ): Promise<SignedCheckpoint | null> {
-    if (head.sequence < state.size) throw new ChainBroken(organizationId, head.sequence + 1);
-    const known = await this.repository.tiles(transaction, organizationId, edgeOf(state.size));
-    const tree = this.treeOf(organizationId, transaction, known);
-    const { size, chainHash } = await this.grow(transaction, organizationId, tree, state, head);
-    const signed = size < head.sequence ? null : await this.sign(organizationId, tree, state, head);
-    const checkpoint = store ? signed : null;
-    await this.repository.saveTree(transaction, organizationId, {
-      tiles: tree.takeGrown(),
-      size,
-      chainHash,
-      checkpoint,
-    });
+    const store = made < MAX_STORED_AN_HOUR;
+    const { signed } = await this.extend(organizationId, growth, store, transaction);
     return signed === null ? null : { checkpoint: signed.checkpoint, stored: store };
   }
 
+  /**
+   * Takes the chain up to its head into the tree, or as much of it as one step may, and signs the whole.
+   *
+   * @param transaction one that holds the tree's lock
+   */
+  private async extend(
+    organizationId: string,
+    growth: ChainGrowth,
+    store: boolean,
+    transaction?: EntityManager,
+  ): Promise<{ signed: StoredCheckpoint | null; saved: boolean }> {
+    const { tree: state, head, edge } = growth;
+    if (head.sequence < state.size) throw new ChainBroken(organizationId, head.sequence + 1);
+    const tree = this.treeOf(organizationId, transaction, edge);
+    const { size, chainHash } = await this.grow(organizationId, tree, growth);
+    const signed = size < head.sequence ? null : await this.sign(organizationId, tree, state, head);
+    const saved = await this.repository.saveTree(
+      organizationId,
+      state,
+      { tiles: tree.takeGrown(), size, chainHash, checkpoint: store ? signed : null },
+      transaction,
+    );
+    return { signed, saved };
+  }
+
   private async grow(
-    transaction: EntityManager,
     organizationId: string,
     tree: HashTree,
-    state: TreeState,
-    head: ChainHead,
+    { tree: state, head, runs }: ChainGrowth,
   ): Promise<{ size: number; chainHash: Buffer }> {
     const limit = Math.min(GROWTH_BATCH, head.sequence - state.size);
+    const linkedTo = state.chainHash ?? this.audit.genesis(organizationId);
     let { size } = state;
-    let chainHash = state.chainHash ?? this.audit.genesis(organizationId);
-    const runs = limit === 0 ? [] : await this.repository.leafRuns(transaction, organizationId, size, chainHash, limit);
+    let chainHash = linkedTo;
     for (const run of runs) {
-      if (run.broken !== null) throw new ChainBroken(organizationId, run.broken);
+      if (!run.linked || run.firstSequence !== size + 1 || !run.firstLink.equals(chainHash)) {
+        const broken = await this.repository.firstBreak(organizationId, state.size, linkedTo, limit);
+        throw new ChainBroken(organizationId, broken ?? size + 1);
+      }
       await tree.append(size, run);
       size += run.events;
-      chainHash = run.lastHash ?? chainHash;
+      chainHash = run.lastHash;
     }
     if (size < state.size + limit) throw new ChainBroken(organizationId, size + 1);
     if (size === head.sequence && chainHash.toString('hex') !== head.hash) throw new ChainBroken(organizationId, size);

@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { StatementPool, type NamedStatement } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 
 /** An organization whose chain wants a checkpoint. */
@@ -14,10 +15,22 @@ export interface WaitingOrganization extends DueOrganization {
   readonly sequence: number;
 }
 
+/** Asked several times a second for chains that are written to fast. */
+const WAITING: NamedStatement = {
+  name: 'audit-chains-waiting',
+  text: `SELECT l.organization_id, l.sequence, coalesce(t.checkpoint_sequence, 0) AS checkpoint_sequence
+    FROM organization_ledgers l
+    LEFT JOIN audit_trees t ON t.organization_id = l.organization_id
+    WHERE l.organization_id = ANY ($1::uuid[])`,
+};
+
 /** All SQL on what wants a checkpoint. It locks nothing. */
 @Injectable()
 export class DueChainsRepository {
-  constructor(private readonly unitOfWork: UnitOfWork) {}
+  constructor(
+    private readonly unitOfWork: UnitOfWork,
+    private readonly statements: StatementPool,
+  ) {}
 
   /** The last of the `limit` organizations after `after`; null where fewer are left. */
   async pageEnd(after: string, limit: number): Promise<string | null> {
@@ -31,15 +44,11 @@ export class DueChainsRepository {
 
   /** How far given chains have come, and their newest checkpoints. */
   async waiting(organizationIds: readonly string[]): Promise<WaitingOrganization[]> {
-    const rows = await this.unitOfWork.reader.query<
-      { organization_id: string; sequence: string; checkpoint_sequence: string }[]
-    >(
-      `SELECT l.organization_id, l.sequence, coalesce(t.checkpoint_sequence, 0) AS checkpoint_sequence
-        FROM organization_ledgers l
-        LEFT JOIN audit_trees t ON t.organization_id = l.organization_id
-        WHERE l.organization_id = ANY ($1::uuid[])`,
-      [organizationIds],
-    );
+    const rows = await this.statements.query<{
+      organization_id: string;
+      sequence: string;
+      checkpoint_sequence: string;
+    }>(WAITING, [organizationIds]);
     return rows.map((row) => ({
       organizationId: row.organization_id,
       sequence: Number(row.sequence),

@@ -17,6 +17,8 @@ const DUE_AGE_MS = 50_000;
 const MIN_PAGE = 5000;
 /** Pages that a pass over all ledgers takes at most, however many there are: four seconds at five a second. */
 const MAX_PAGES = 20;
+/** Turns that a pass takes at least: few ledgers are looked at once a second, not five times. */
+const MIN_TURNS = 5;
 /** A chain that grew slowly may grow fast: it is looked at again after this time at the latest. */
 const MAX_PAUSE_MS = 200;
 /** Chains whose pace is remembered. */
@@ -47,6 +49,8 @@ export class DueChains {
   private after = BEFORE_ALL;
   private page = MIN_PAGE;
   private pages = 0;
+  /** Turns that are left out until the next pass begins. */
+  private spare = 0;
 
   constructor(
     private readonly repository: DueChainsRepository,
@@ -78,11 +82,15 @@ export class DueChains {
   }
 
   /**
-   * Due chains of the next page of all ledgers.
+   * Due chains of the next page of all ledgers; none where a pass has ended before its time.
    *
    * @param most chains to give, 1 or more; where the page has more, the next one begins behind the last that is given
    */
   async nextPage(most: number): Promise<DueOrganization[]> {
+    if (this.spare > 0) {
+      this.spare -= 1;
+      return [];
+    }
     const end = await this.repository.pageEnd(this.after, this.page);
     const before = new Date(this.clock.nowMs() - DUE_AGE_MS);
     const due = await this.repository.due(this.after, end ?? BEHIND_ALL, DUE_EVENTS, before);
@@ -95,6 +103,7 @@ export class DueChains {
     this.after = end ?? BEFORE_ALL;
     if (end === null) {
       this.page = Math.max(MIN_PAGE, Math.ceil((this.pages * this.page) / MAX_PAGES));
+      this.spare = Math.max(0, MIN_TURNS - this.pages);
       this.pages = 0;
       // All have been looked at; those that are busy still wait for a look of their own.
       for (const [organizationId, events] of this.unseen) if (events < LOOK_EVERY) this.unseen.delete(organizationId);

@@ -1,5 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
+import type { ChainHead } from '../audit/audit.service.js';
+import { StatementPool, type NamedStatement } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import { checkpointHash } from './checkpoint.js';
 import { TILE_WIDTH, type KnownTile, type LeafRun, type Tile } from './hash-tree.js';
@@ -30,10 +32,23 @@ export interface StoredCheckpoint {
 /** What one tile gets of a chain. */
 export interface ChainedRun extends LeafRun {
   readonly events: number;
-  /** The first place at which the chain does not go on; null where it does. */
-  readonly broken: number | null;
-  /** The `hash` of the last event asked for; null where it is not in this tile. */
-  readonly lastHash: Buffer | null;
+  readonly firstSequence: number;
+  /** What the first of them points to. */
+  readonly firstLink: Buffer;
+  /** The `hash` of the last of them. */
+  readonly lastHash: Buffer;
+  /** Whether each of them is the next one and points to the one before it. */
+  readonly linked: boolean;
+}
+
+/** A chain and the tree over it, as they stood at one instant. */
+export interface ChainGrowth {
+  readonly tree: TreeState;
+  readonly head: ChainHead;
+  /** The tiles at the tree's edge. */
+  readonly edge: readonly KnownTile[];
+  /** What the tree has not taken in yet, or the first of it. */
+  readonly runs: readonly ChainedRun[];
 }
 
 /** What a tree has grown by. */
@@ -44,11 +59,18 @@ export interface TreeGrowth {
   readonly checkpoint: StoredCheckpoint | null;
 }
 
-interface RunRow {
+/** The tree and the head, and beside them a tile of the edge (with its `level`) or a run of events (without). */
+interface GrowthRow extends TreeRow {
+  head: string;
+  head_hash: Buffer;
+  level: number | null;
+  tile: string | null;
+  hashes: Buffer | null;
   events: string;
-  broken: string | null;
-  leaves: Buffer;
-  last_hash: Buffer | null;
+  first_sequence: string;
+  first_link: Buffer;
+  last_hash: Buffer;
+  linked: boolean;
   oldest_at: Date;
   newest_at: Date;
 }
@@ -68,10 +90,84 @@ interface CheckpointRow {
   issued_at: Date;
 }
 
+/**
+ * The tiles of the edge are the last of each level that are not complete. Events are grouped by the tile that they go to,
+ * and each group is compared with itself, one place further: that is cheaper than a look at the neighbour of each.
+ */
+const READ_GROWTH: NamedStatement = {
+  name: 'read-audit-growth',
+  text: `WITH chain AS MATERIALIZED (
+      SELECT t.*, l.sequence AS head, l.head_hash
+        FROM audit_trees t JOIN organization_ledgers l ON l.organization_id = t.organization_id
+        WHERE t.organization_id = $1)
+    SELECT c.*, given.*
+      FROM chain c LEFT JOIN LATERAL (
+        SELECT k.level, k.tile, k.hashes, NULL::bigint AS events, NULL::bigint AS first_sequence, NULL::bytea AS first_link,
+            NULL::bytea AS last_hash, NULL::boolean AS linked, NULL::timestamptz AS oldest_at, NULL::timestamptz AS newest_at
+          FROM (VALUES ${edgeLevels()}) AS e (level, width)
+          JOIN audit_tree_tiles k
+            ON k.organization_id = $1 AND k.level = e.level AND k.tile = c.size / e.width / ${TILE_WIDTH}
+          WHERE c.size / e.width % ${TILE_WIDTH} <> 0
+        UNION ALL
+        SELECT NULL, tile, leaves, events, first_sequence, substring(links FROM 1 FOR 32),
+            substring(hashes FROM octet_length(hashes) - 31),
+            events = last_sequence - first_sequence + 1 AND of_length
+              AND substring(links FROM 33) = substring(hashes FROM 1 FOR octet_length(hashes) - 32),
+            run_oldest_at, run_newest_at
+          FROM (
+            SELECT (n.sequence - 1) / ${TILE_WIDTH} AS tile, count(*) AS events, min(n.sequence) AS first_sequence,
+                max(n.sequence) AS last_sequence,
+                bool_and(octet_length(n.hash) = 32 AND octet_length(n.previous_hash) = 32) AS of_length,
+                string_agg(sha256('\\x00'::bytea || n.hash), ''::bytea ORDER BY n.sequence) AS leaves,
+                string_agg(n.hash, ''::bytea ORDER BY n.sequence) AS hashes,
+                string_agg(n.previous_hash, ''::bytea ORDER BY n.sequence) AS links,
+                min(n.occurred_at) AS run_oldest_at, max(n.occurred_at) AS run_newest_at
+              FROM (
+                SELECT v.sequence, v.hash, v.previous_hash, v.occurred_at FROM audit_events v
+                  WHERE v.organization_id = $1 AND v.sequence > c.size AND v.sequence <= c.head
+                  ORDER BY v.sequence LIMIT $2) n
+              GROUP BY (n.sequence - 1) / ${TILE_WIDTH}) runs
+      ) given ON true`,
+};
+
+/** Each level that a tree can have, and how many events a hash of it stands for. */
+function edgeLevels(): string {
+  return [0, 1, 2, 3, 4, 5].map((level) => `(${level}, ${TILE_WIDTH ** level}::bigint)`).join(', ');
+}
+
+/**
+ * All hangs on the tree's row: nothing is changed or inserted where it is not any more what it was, or where somebody
+ * else is at it, for whom nobody waits.
+ */
+const SAVE_GROWTH: NamedStatement = {
+  name: 'save-audit-growth',
+  text: `WITH free AS (
+      SELECT organization_id FROM audit_trees
+        WHERE organization_id = $1::uuid AND size = $13 AND checkpoint_sequence = $14 FOR UPDATE SKIP LOCKED),
+    grown AS (
+      UPDATE audit_trees t SET size = $7, chain_hash = $8, checkpoint_sequence = coalesce($9::bigint, checkpoint_sequence),
+          checkpoint_hash = coalesce($12::bytea, checkpoint_hash)
+        FROM free WHERE t.organization_id = free.organization_id
+        RETURNING t.organization_id),
+    tiles AS (
+      INSERT INTO audit_tree_tiles AS t (organization_id, level, tile, hashes, oldest_at, newest_at)
+        SELECT g.organization_id, n.* FROM grown g
+          CROSS JOIN unnest($2::smallint[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::timestamptz[]) n
+        ON CONFLICT (organization_id, level, tile) DO UPDATE SET hashes = EXCLUDED.hashes,
+          oldest_at = least(t.oldest_at, EXCLUDED.oldest_at), newest_at = greatest(t.newest_at, EXCLUDED.newest_at)),
+    made AS (
+      INSERT INTO audit_checkpoints (organization_id, sequence, checkpoint, issued_at)
+        SELECT organization_id, $9::bigint, $10::text, $11::timestamptz FROM grown WHERE $10::text IS NOT NULL)
+    SELECT EXISTS (SELECT 1 FROM grown) AS saved`,
+};
+
 /** All SQL on trees and checkpoints. */
 @Injectable()
 export class EvidenceRepository {
-  constructor(private readonly unitOfWork: UnitOfWork) {}
+  constructor(
+    private readonly unitOfWork: UnitOfWork,
+    private readonly statements: StatementPool,
+  ) {}
 
   /**
    * The event that tells of the first restore of an older backup since `since` that stands at or before `upTo`; null
@@ -103,89 +199,89 @@ export class EvidenceRepository {
   }
 
   /**
-   * Locks an organization's tree until the transaction ends: one checkpoint at a time over all replicas. The ledger is
-   * not locked, so that issuance goes on.
+   * Locks an organization's tree until the transaction ends, after whoever holds it. The ledger is not locked, so that
+   * issuance goes on.
    *
-   * @param wait whether to wait for whoever holds it
-   * @returns null where somebody else holds it and `wait` is false
+   * @returns whether there is one
    */
-  async lockTree(transaction: EntityManager, organizationId: string, wait: boolean): Promise<TreeState | null> {
-    const rows = await transaction.query<TreeRow[]>(
-      `SELECT * FROM audit_trees WHERE organization_id = $1 FOR UPDATE ${wait ? '' : 'SKIP LOCKED'}`,
-      [organizationId],
-    );
-    return rows[0] === undefined ? null : toTreeState(rows[0]);
+  async lockTree(transaction: EntityManager, organizationId: string): Promise<boolean> {
+    const rows = await transaction.query<unknown[]>('SELECT 1 FROM audit_trees WHERE organization_id = $1 FOR UPDATE', [
+      organizationId,
+    ]);
+    return rows.length > 0;
   }
 
   /**
-   * What the tree takes of up to `limit` events after the sequence `after`, tile by tile, and where their chain breaks: a
-   * sequence that is not the next, or a `previousHash` that is not the `hash` before.
+   * A chain and its tree, for the tree to grow by up to `limit` events: one statement, and so one instant.
+   *
+   * @param transaction one that holds the tree's lock; without it nothing is locked
+   * @returns null where the organization has no tree yet
+   */
+  async growth(organizationId: string, limit: number, transaction?: EntityManager): Promise<ChainGrowth | null> {
+    const rows = await this.query<GrowthRow>(READ_GROWTH, [organizationId, limit], transaction);
+    const [first] = rows;
+    if (first === undefined) return null;
+    const given = rows.filter(({ hashes }) => hashes !== null);
+    return {
+      tree: toTreeState(first),
+      head: { sequence: Number(first.head), hash: first.head_hash.toString('hex') },
+      edge: given.flatMap(({ level, tile, hashes }) =>
+        level === null ? [] : [{ level, tile: Number(tile), hashes: hashes as Buffer }],
+      ),
+      runs: given
+        .filter(({ level }) => level === null)
+        .map((row) => ({
+          events: Number(row.events),
+          firstSequence: Number(row.first_sequence),
+          firstLink: row.first_link,
+          lastHash: row.last_hash,
+          linked: row.linked,
+          leaves: row.hashes as Buffer,
+          oldestAt: row.oldest_at,
+          newestAt: row.newest_at,
+        }))
+        .sort((one, other) => one.firstSequence - other.firstSequence),
+    };
+  }
+
+  /**
+   * Where a chain breaks first behind the sequence `after`: a sequence that is not the next, or a `previousHash` that is
+   * not the `hash` before.
    *
    * @param linkedTo the `hash` that the first of them has to point to
+   * @param limit events that are looked at
    */
-  async leafRuns(
-    transaction: EntityManager,
-    organizationId: string,
-    after: number,
-    linkedTo: Buffer,
-    limit: number,
-  ): Promise<ChainedRun[]> {
-    const rows = await transaction.query<RunRow[]>(
-      `SELECT count(*) AS events, min(before + 1) FILTER (WHERE sequence <> before + 1 OR previous_hash <> linked) AS broken,
-          string_agg(sha256('\\x00'::bytea || hash), ''::bytea ORDER BY sequence) AS leaves,
-          string_agg(hash, ''::bytea) FILTER (WHERE sequence = $2::bigint + $4) AS last_hash,
-          min(occurred_at) AS oldest_at, max(occurred_at) AS newest_at
+  async firstBreak(organizationId: string, after: number, linkedTo: Buffer, limit: number): Promise<number | null> {
+    const rows = await this.unitOfWork.reader.query<{ broken: string | null }[]>(
+      `SELECT min(before + 1) FILTER (WHERE sequence <> before + 1 OR previous_hash <> linked) AS broken
         FROM (
-          SELECT sequence, previous_hash, hash, occurred_at, lag(sequence, 1, $2::bigint) OVER chain AS before,
+          SELECT sequence, previous_hash, lag(sequence, 1, $2::bigint) OVER chain AS before,
               lag(hash, 1, $3::bytea) OVER chain AS linked
-            FROM (SELECT sequence, previous_hash, hash, occurred_at FROM audit_events
+            FROM (SELECT sequence, previous_hash, hash FROM audit_events
               WHERE organization_id = $1 AND sequence > $2::bigint ORDER BY sequence LIMIT $4) events
-            WINDOW chain AS (ORDER BY sequence)) links
-        GROUP BY (sequence - 1) / ${TILE_WIDTH} ORDER BY (sequence - 1) / ${TILE_WIDTH}`,
+            WINDOW chain AS (ORDER BY sequence)) links`,
       [organizationId, after, linkedTo, limit],
     );
-    return rows.map((row) => ({
-      events: Number(row.events),
-      broken: row.broken === null ? null : Number(row.broken),
-      leaves: row.leaves,
-      lastHash: row.last_hash,
-      oldestAt: row.oldest_at,
-      newestAt: row.newest_at,
-    }));
+    const broken = rows[0]?.broken ?? null;
+    return broken === null ? null : Number(broken);
   }
 
-  /** Those of the given tiles that there are. */
-  async tiles(
-    reader: EntityManager,
-    organizationId: string,
-    places: readonly { readonly level: number; readonly tile: number }[],
-  ): Promise<KnownTile[]> {
-    const rows = await reader.query<{ level: number; tile: string; hashes: Buffer }[]>(
-      `SELECT t.level, t.tile, t.hashes FROM unnest($2::smallint[], $3::bigint[]) AS p (level, tile)
-        JOIN audit_tree_tiles t ON t.organization_id = $1 AND t.level = p.level AND t.tile = p.tile`,
-      [organizationId, places.map(({ level }) => level), places.map(({ tile }) => tile)],
-    );
-    return rows.map((row) => ({ level: row.level, tile: Number(row.tile), hashes: row.hashes }));
-  }
-
-  /** Stores what the tree has grown by, and the checkpoint over it where there is one. */
+  /**
+   * Stores what the tree has grown by, and the checkpoint over it where there is one: all of it, or nothing where the
+   * tree is not any more what it grew from, or somebody else holds its lock.
+   *
+   * @param from the tree that it grew from
+   * @param transaction one that holds the tree's lock; without it this is a transaction of its own
+   * @returns whether it is stored
+   */
   async saveTree(
-    transaction: EntityManager,
     organizationId: string,
+    from: TreeState,
     { tiles, size, chainHash, checkpoint }: TreeGrowth,
-  ): Promise<void> {
-    await transaction.query(
-      `WITH grown AS (
-          INSERT INTO audit_tree_tiles AS t (organization_id, level, tile, hashes, oldest_at, newest_at)
-            SELECT $1::uuid, * FROM unnest($2::smallint[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::timestamptz[])
-            ON CONFLICT (organization_id, level, tile) DO UPDATE SET hashes = EXCLUDED.hashes,
-              oldest_at = least(t.oldest_at, EXCLUDED.oldest_at), newest_at = greatest(t.newest_at, EXCLUDED.newest_at)),
-        made AS (
-          INSERT INTO audit_checkpoints (organization_id, sequence, checkpoint, issued_at)
-            SELECT $1::uuid, $9::bigint, $10::text, $11::timestamptz WHERE $10::text IS NOT NULL)
-        UPDATE audit_trees SET size = $7, chain_hash = $8, checkpoint_sequence = coalesce($9::bigint, checkpoint_sequence),
-            checkpoint_hash = coalesce($12::bytea, checkpoint_hash)
-          WHERE organization_id = $1::uuid`,
+    transaction?: EntityManager,
+  ): Promise<boolean> {
+    const rows = await this.query<{ saved: boolean }>(
+      SAVE_GROWTH,
       [
         organizationId,
         tiles.map(({ level }) => level),
@@ -199,8 +295,12 @@ export class EvidenceRepository {
         checkpoint?.checkpoint ?? null,
         checkpoint?.issuedAt ?? null,
         checkpoint === null ? null : Buffer.from(checkpointHash(checkpoint.checkpoint), 'hex'),
+        from.size,
+        from.checkpointSequence,
       ],
+      transaction,
     );
+    return rows[0]?.saved === true;
   }
 
   /** The hashes of a tile, or null. */
@@ -283,6 +383,16 @@ export class EvidenceRepository {
     );
     const event = rows[0]?.event ?? null;
     return event === null ? null : Number(event);
+  }
+
+  private query<Row extends object>(
+    statement: NamedStatement,
+    values: unknown[],
+    transaction: EntityManager | undefined,
+  ): Promise<Row[]> {
+    return transaction === undefined
+      ? this.statements.query<Row>(statement, values)
+      : transaction.query<Row[]>(statement.text, values);
   }
 }
 

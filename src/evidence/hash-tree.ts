@@ -159,15 +159,6 @@ export class HashTree {
   }
 }
 
-/** The last tiles of a tree of `size` leaves that are not complete: what growing it and its root need, level by level. */
-export function edgeOf(size: number): { readonly level: number; readonly tile: number }[] {
-  const edge: { level: number; tile: number }[] = [];
-  for (let [level, count] = [0, size]; count > 0; level += 1, count = Math.floor(count / TILE_WIDTH)) {
-    if (count % TILE_WIDTH !== 0) edge.push({ level, tile: Math.floor(count / TILE_WIDTH) });
-  }
-  return edge;
-}
-
 /** The root over a power of two of hashes that stand one behind the other. */
 function foldHashes(hashes: Buffer): Buffer {
   let row = hashes;

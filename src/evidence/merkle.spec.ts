@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { createHash } from 'node:crypto';
-import { edgeOf, HashTree, TILE_WIDTH, TreeDamaged } from './hash-tree.js';
+import { HashTree, TILE_WIDTH, TreeDamaged } from './hash-tree.js';
 import { consistencyPath, GrowingTree, inclusionPath, isConsistent, isIncluded, leafHash, nodeHash } from './merkle.js';
 
 const sha256 = (...parts: Buffer[]) => createHash('sha256').update(Buffer.concat(parts)).digest();
@@ -34,6 +34,15 @@ async function storedTree(size: number, step = 700): Promise<{ tree: HashTree; t
     for (const { level, tile, hashes } of tree.takeGrown()) tiles.set(`${level}/${tile}`, hashes);
   }
   return { tree: new HashTree(load), tiles };
+}
+
+/** The last tiles of a tree of `size` leaves that are not complete: what growing it and its root need, level by level. */
+function edgeOf(size: number): { readonly level: number; readonly tile: number }[] {
+  const edge: { level: number; tile: number }[] = [];
+  for (let [level, count] = [0, size]; count > 0; level += 1, count = Math.floor(count / TILE_WIDTH)) {
+    if (count % TILE_WIDTH !== 0) edge.push({ level, tile: Math.floor(count / TILE_WIDTH) });
+  }
+  return edge;
 }
 
 describe('the Merkle tree of RFC 9162', () => {

@@ -25,7 +25,8 @@ export function nodesOver(hashes: Buffer): Buffer {
   const nodes = Buffer.allocUnsafe(hashes.length / 2);
   for (let at = 0; at < hashes.length; at += 64) {
     hashes.copy(NODE, 1, at, at + 64);
-    hash('sha256', NODE, 'buffer').copy(nodes, at / 2);
+    // As text of one byte a letter: a Buffer for each costs as much as the hash.
+    nodes.write(hash('sha256', NODE, 'binary'), at / 2, 'latin1');
   }
   return nodes;
 }

@@ -7,7 +7,7 @@ import { isUuid } from '../platform/kernel/uuid.js';
 import { readCheckpoint } from './checkpoint.js';
 import { CheckpointsService } from './checkpoints.service.js';
 import type { ConsistencyView, ReceiptView } from './dto/proof.views.js';
-import { EvidenceRepository } from './evidence.repository.js';
+import { EvidenceRepository, type StoredCheckpoint } from './evidence.repository.js';
 import { TreeDamaged } from './hash-tree.js';
 import { consistencyPath, inclusionPath, isConsistent, isIncluded, leafHash } from './merkle.js';
 
@@ -44,9 +44,11 @@ export class ProofsService {
   }
 
   /**
-   * A proof that the checkpoint over `to` events extends the one over `from`.
+   * A proof that the checkpoint over `to` events extends any over `from`. RFC 9162 proves sizes, so the earlier one need
+   * not be stored: whoever kept one that was signed for them alone has its root.
    *
-   * @throws Problem `not_found` where one of the two does not exist, `validation_failed` where they are reversed
+   * @throws Problem `not_found` where there is no checkpoint over `to`, `validation_failed` where the two are reversed,
+   *   `conflict` where the log was tampered with
    */
   async consistency(organizationId: string, from: number, to: number): Promise<ConsistencyView> {
     if (from > to) {
@@ -54,13 +56,13 @@ export class ProofsService {
     }
     const earlier = await this.repository.checkpoint(organizationId, from);
     const later = await this.repository.checkpoint(organizationId, to);
-    if (earlier === null || later === null) throw problems.notFound;
+    if (later === null) throw problems.notFound;
     const tree = this.checkpoints.treeOf(organizationId);
     const path = await proof(() => consistencyPath(tree.subtree, from, to));
-    const roots = [earlier, later].map(({ checkpoint }) => Buffer.from(readCheckpoint(checkpoint).rootHash, 'hex'));
-    if (!isConsistent(from, to, path, roots[0] as Buffer, roots[1] as Buffer)) throw broken;
+    const fromRoot = earlier === null ? await proof(() => tree.root(from)) : rootOf(earlier);
+    if (!isConsistent(from, to, path, fromRoot, rootOf(later))) throw broken;
     return {
-      from: earlier.checkpoint,
+      from: earlier?.checkpoint ?? null,
       to: later.checkpoint,
       consistencyPath: path.map((hash) => hash.toString('hex')),
     };
@@ -92,9 +94,13 @@ export class ProofsService {
   }
 }
 
-async function proof(path: () => Promise<Buffer[]>): Promise<Buffer[]> {
+function rootOf({ checkpoint }: StoredCheckpoint): Buffer {
+  return Buffer.from(readCheckpoint(checkpoint).rootHash, 'hex');
+}
+
+async function proof<Result>(work: () => Promise<Result>): Promise<Result> {
   try {
-    return await path();
+    return await work();
   } catch (error) {
     if (error instanceof TreeDamaged) throw broken;
     throw error;

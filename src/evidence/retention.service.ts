@@ -4,6 +4,7 @@ import { Clock } from '../platform/kernel/clock.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
 import type { CheckpointPayload } from './checkpoint.js';
 import { EvidenceRepository, type StoredCheckpoint } from './evidence.repository.js';
+import { RemovalPace } from './removal-pace.js';
 import { RetentionRepository, type ExpiredPrefix } from './retention.repository.js';
 
 const INTERVAL_MS = 300_000;
@@ -23,16 +24,16 @@ const BEFORE_ALL = '00000000-0000-0000-0000-000000000000';
 export type RetentionHold = (organizationId: string, through: number) => Promise<number>;
 
 /**
- * Removes what is older than the tier keeps: whole prefixes up to a checkpoint, in small batches. Checkpoints and the
- * tree stay, and a signed statement of the cut, so that what is left verifies. Readers that follow the chain are never
- * overtaken.
+ * Removes what is older than the tier keeps: whole prefixes up to a checkpoint, in small batches with a rest behind each.
+ * Checkpoints and the tree stay, and a signed statement of the cut, so that what is left verifies. Readers that follow the
+ * chain are never overtaken.
  */
 @Injectable()
 export class RetentionService implements BeforeApplicationShutdown {
   private readonly logger = new Logger(RetentionService.name);
   private readonly holds: RetentionHold[] = [];
   private running: Promise<void> | null = null;
-  private closed = false;
+  private readonly pace = new RemovalPace();
 
   constructor(
     private readonly repository: RetentionRepository,
@@ -49,7 +50,7 @@ export class RetentionService implements BeforeApplicationShutdown {
   /** One sweep over all organizations, unless the one before is still under way. Any number of replicas may run it. */
   @Interval(INTERVAL_MS)
   async sweep(): Promise<void> {
-    if (this.closed || this.running !== null) return;
+    if (!this.pace.goesOn || this.running !== null) return;
     this.running = this.sweepAll().catch((error: unknown) => {
       this.logger.warn(`could not look for audit events to remove: ${String(error)}`);
     });
@@ -59,13 +60,13 @@ export class RetentionService implements BeforeApplicationShutdown {
 
   /** Waits for the batch that is under way. */
   async beforeApplicationShutdown(): Promise<void> {
-    this.closed = true;
+    this.pace.stop();
     await this.running;
   }
 
   private async sweepAll(): Promise<void> {
     let after: string | null = BEFORE_ALL;
-    while (after !== null && !this.closed) {
+    while (after !== null && this.pace.goesOn) {
       const found: ExpiredPrefix[] = await this.repository.expired(after, PAGE);
       for (const prefix of found) await this.remove(prefix);
       after = found.length === PAGE ? (found.at(-1)?.organizationId ?? null) : null;
@@ -83,10 +84,8 @@ export class RetentionService implements BeforeApplicationShutdown {
         throw new Error(`the checkpoint at ${cutAt.sequence} is not authentic`);
       }
       const statement = cutAt.sequence === through && cut !== null ? cut : await this.signCut(payload);
-      while (
-        !this.closed &&
-        (await this.repository.remove(organizationId, cutAt.sequence, statement, BATCH)) === BATCH
-      );
+      const batch = () => this.repository.remove(organizationId, cutAt.sequence, statement, BATCH);
+      while (this.pace.goesOn && (await this.pace.spend(batch)) === BATCH);
     } catch (error) {
       this.logger.error(`audit events of organization ${organizationId} were not removed: ${String(error)}`);
     }

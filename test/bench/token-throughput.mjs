@@ -1,6 +1,7 @@
 // Token throughput of builds, in turns: node test/bench/token-throughput.mjs DIST... [--rounds 6] [--seconds 8]. Each build
-// runs in a process of its own with a PostgreSQL of its own; the load comes from this process. On Linux also the time on
-// the processor of one token, of Node and of PostgreSQL: what other work on the machine changes least.
+// runs in a process of its own with a PostgreSQL of its own; the load comes from this process. A DIST with +bare behind it
+// runs without the evidence: no follower of checkpoints, and no index of actors. On Linux also the time on the processor of
+// one token, of Node and of PostgreSQL: what other work on the machine changes least.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -10,6 +11,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { pathToFileURL } from 'node:url';
+import pg from 'pg';
 
 const CONCURRENCY = 64;
 /** Of the clock that /proc counts in. */
@@ -19,7 +21,8 @@ if (process.argv[2] === '--serve') await serve(process.argv[3]);
 else await compare();
 
 /** Runs one build until standard input ends; says where it listens and who its client is, and on each line what it used. */
-async function serve(dist) {
+async function serve(build) {
+  const dist = build.replace(/\+bare$/, '');
   const load = (file) => import(pathToFileURL(path.join(dist, 'src', file)).href);
   const folder = mkdtempSync(path.join(tmpdir(), 'agentidp-bench-'));
   chmodSync(folder, 0o711);
@@ -35,6 +38,7 @@ async function serve(dist) {
   const { servingUrl } = postgres;
   const app = await createApp({ config, clock: new SystemClock(), masterKey: randomBytes(32), servingUrl });
   const client = await app.get(OperatorService).ensure(null);
+  if (build !== dist) await bare(load, app, postgres.owningUrl);
   await app.listen({ host: '127.0.0.1', port: 0 });
   console.log(JSON.stringify({ url: await app.getUrl(), ...client }));
   const postmaster = Number(
@@ -48,6 +52,16 @@ async function serve(dist) {
   await postgres.stop();
   rmSync(postgres.dataDirectory, { recursive: true, force: true });
   rmSync(folder, { recursive: true, force: true });
+}
+
+/** Takes away what the evidence costs whoever asks for tokens. */
+async function bare(load, app, owningUrl) {
+  const { CheckpointFollower } = await load('evidence/checkpoint-follower.js');
+  await app.get(CheckpointFollower).beforeApplicationShutdown();
+  const owner = new pg.Client({ connectionString: owningUrl });
+  await owner.connect();
+  await owner.query('DROP INDEX audit_events_actor');
+  await owner.end();
 }
 
 /** The time on the processor of a process, of its children and of those that have ended; 0 where /proc does not tell. */
@@ -90,12 +104,10 @@ async function compare() {
   const [first] = builds;
   for (const build of builds) {
     const of = (member) => mean(build.rounds.map((round) => round[member]));
-    const ratios = build.rounds.map(({ rate }, round) => rate / first.rounds[round].rate).sort((a, b) => a - b);
-    const cpu = (round) => round.node + round.postgres;
-    const cpuRatios = build.rounds.map((round, n) => cpu(round) / cpu(first.rounds[n])).sort((a, b) => a - b);
+    const toFirst = (figure) => spread(build.rounds.map((round, n) => figure(round) / figure(first.rounds[n])));
     console.log(
       `${build.dist}: ${of('rate').toFixed(0)} tokens a second, ${of('node').toFixed(0)} µs of Node and ${of('postgres').toFixed(0)} µs of PostgreSQL a token;`,
-      `to the first: median of the rounds ${ratios[ratios.length >> 1].toFixed(3)} in tokens, ${cpuRatios[cpuRatios.length >> 1].toFixed(3)} in time on the processor`,
+      `to the first, round by round: tokens ${toFirst(({ rate }) => rate)}; time on the processor ${toFirst(({ node, postgres }) => node + postgres)}`,
     );
   }
   for (const { child } of builds) child.stdin.end();
@@ -147,6 +159,13 @@ async function load(build, seconds) {
 
 function mean(all) {
   return all.reduce((sum, value) => sum + value, 0) / all.length;
+}
+
+/** Median, mean and the middle half of some ratios. */
+function spread(ratios) {
+  const sorted = [...ratios].sort((a, b) => a - b);
+  const at = (share) => sorted[Math.round(share * (sorted.length - 1))].toFixed(3);
+  return `median ${at(0.5)}, mean ${mean(sorted).toFixed(3)}, middle half ${at(0.25)} to ${at(0.75)}`;
 }
 
 function ask({ url, agent }, body) {

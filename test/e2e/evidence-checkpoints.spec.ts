@@ -12,6 +12,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { KeyRotationService, NOBODY } from '../../src/keys/key-rotation.service.js';
 import { CheckpointFollower } from '../../src/evidence/checkpoint-follower.js';
+import { CheckpointsService } from '../../src/evidence/checkpoints.service.js';
 import { Sealer } from '../../src/platform/kernel/sealer.js';
 import { claimsOf, type TestAgent } from '../support/api.js';
 import { publishedLongAgo } from '../support/signing-keys.js';
@@ -115,7 +116,10 @@ describe('signed checkpoints', () => {
     // Nothing more wants a checkpoint, however long it takes.
     const count = (await list()).length;
     service.clock.advance(600);
-    for (let poll = 0; poll < 3; poll += 1) await service.app.get(CheckpointFollower).poll();
+    const follower = service.app.get(CheckpointFollower);
+    // More than a pass over all ledgers.
+    for (let poll = 0; poll < 30; poll += 1) await follower.poll();
+    await follower.settled();
     expect((await list()).length).toBe(count);
   });
 
@@ -221,6 +225,43 @@ describe('signed checkpoints', () => {
       await client.end();
     }
   });
+
+  it('stores one checkpoint where two instances find a chain due at once', async () => {
+    const second = await startTestApp({
+      database: service.database,
+      clock: service.clock,
+      env: { ISSUER: service.issuer },
+    });
+    try {
+      const agent = await service.api.agent(token, { scopes: ['audit:read'] });
+      const [one, other] = [service, second].map(({ app }) => app.get(CheckpointsService));
+      const stored = async () =>
+        Number(
+          (
+            await service.database.query<{ count: string }>(
+              'SELECT count(*) FROM audit_checkpoints WHERE organization_id = $1',
+              [organizationId],
+            )
+          )[0]?.count,
+        );
+      const before = await stored();
+      for (let round = 0; round < 20; round += 1) {
+        await issue(service, agent, 1);
+        const seen = (await one?.newestSequence(organizationId)) ?? 0;
+        // The chain grows between what the one reads and what the other does.
+        await Promise.all([
+          one?.follow(organizationId, seen),
+          issue(second, agent, 1),
+          other?.follow(organizationId, seen),
+        ]);
+      }
+      expect(await stored()).toBe(before + 20);
+      const { body } = await second.api.call('GET', '/audit/verify', token);
+      expect(body).toMatchObject({ valid: true, firstSequence: 1, brokenAt: null });
+    } finally {
+      await second.close();
+    }
+  }, 60_000);
 
   it('gives one gapless chain when two instances write at once', async () => {
     const second = await startTestApp({

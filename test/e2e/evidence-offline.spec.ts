@@ -255,7 +255,8 @@ describe('evidence that verifies offline', () => {
     stream.write(`${lines[0] ?? ''}\n`);
     for (let megabyte = 0; megabyte < 100; megabyte += 1) stream.write(Buffer.alloc(1024 * 1024, 'x'));
     await new Promise<void>((resolve) => stream.end(() => resolve()));
-    const { code, verdict } = await run(VERIFIER, place, '--jwks', jwks);
+    // A heap that has no room for such a line.
+    const { code, verdict } = await run('--max-old-space-size=32', VERIFIER, place, '--jwks', jwks);
     expect([code, verdict['reason'], verdict['line']]).toEqual([1, 'line_too_long', 2]);
   });
 
@@ -316,7 +317,7 @@ describe('evidence that verifies offline', () => {
       const forged = JSON.stringify({ ...proof.body, from: proof.body['to'], to: proof.body['from'] });
       expect((await run(VERIFIER, await file('proof.json', forged), '--jwks', jwks)).code).toBe(from === to ? 0 : 1);
     }
-  });
+  }, 60_000);
 
   it('tells wrong usage and unreadable input from a log that does not verify', async () => {
     const good = await file('good.ndjson', lines);
@@ -350,6 +351,37 @@ describe('evidence that verifies offline', () => {
       const found = await run(VERIFIER, await file('checkpoint.jws', content), '--jwks', jwks);
       expect([found.code, found.verdict]).toEqual([1, { valid: false, reason: 'checkpoint_not_authentic' }]);
     }
+  });
+
+  it('verifies growth since a checkpoint that was kept and stands in no list', async () => {
+    const organizationId = claimsOf(token)['org'];
+    const checkpoint = async () => (await get('/audit/checkpoint')).body['checkpoint'] as string;
+    // As if the hour had 300 already.
+    await service.database.query(
+      "INSERT INTO audit_checkpoints SELECT $1, -n, 'x', now() FROM generate_series(1, 300) n",
+      [organizationId],
+    );
+    await issue(1);
+    const alone = await checkpoint();
+    await service.database.query('DELETE FROM audit_checkpoints WHERE sequence < 0');
+    await issue(3);
+    const later = await checkpoint();
+    const from = claimsOf(alone)['sequence'] as number;
+    const proof = await get(`/audit/consistency?from=${from}&to=${claimsOf(later)['sequence'] as number}`);
+    expect([proof.status, proof.body['from'], proof.body['to']]).toEqual([200, null, later]);
+    const place = await file('growth.json', proof.text);
+    const check = async (...more: string[]) => run(VERIFIER, place, '--jwks', jwks, ...more);
+    const good = await check('--checkpoint', await file('alone.jws', alone));
+    expect([good.code, good.verdict]).toEqual([0, { valid: true, proves: expect.stringContaining(`with ${from}`) }]);
+    for (const [other, reason] of [
+      [await readFile(kept, 'utf8'), 'proof_wrong'],
+      [`${alone.slice(0, -4)}AAAA`, 'checkpoint_not_authentic'],
+    ] as const) {
+      const { code, verdict } = await check('--checkpoint', await file('other.jws', other));
+      expect([code, verdict['reason']]).toEqual([1, reason]);
+    }
+    const { code, verdict } = await check();
+    expect([code, verdict['reason']]).toEqual([1, 'checkpoint_needed']);
   });
 
   it('verifies the receipt of a revocation, alone and in its answer, and finds what was altered', async () => {

@@ -100,12 +100,32 @@ describe('receipts', () => {
       [`from=${earlier?.sequence}`, 400],
       ['from=0&to=1', 400],
       ['from=1e3&to=x', 400],
-      [`from=1&to=${later?.sequence}`, 404],
+      [`from=${earlier?.sequence}&to=${Number(later?.sequence) + 1}`, 404],
       [`from=${earlier?.sequence}&to=999999`, 404],
       [`from=1&to=2&organizationId=${claimsOf(operator)['org'] as string}`, 403],
     ] as const) {
       expect([query, (await get(`/audit/consistency?${query}`)).status]).toEqual([query, expected]);
     }
+  });
+
+  it('prove that a checkpoint extends any before it, stored or not', async () => {
+    const [later] = (await get('/audit/checkpoints')).body['data'] as { sequence: number; checkpoint: string }[];
+    const to = Number(later?.sequence);
+    const stored = new Map(
+      ((await get('/audit/checkpoints?limit=200')).body['data'] as { sequence: number; checkpoint: string }[]).map(
+        ({ sequence, checkpoint }) => [sequence, checkpoint],
+      ),
+    );
+    for (let from = 1; from <= to; from += 1) {
+      const { status, body } = await get(`/audit/consistency?from=${from}&to=${to}`);
+      expect([from, status, body['from'], body['to']]).toEqual([
+        from,
+        200,
+        stored.get(from) ?? null,
+        later?.checkpoint,
+      ]);
+    }
+    expect(stored.has(1)).toBe(false);
   });
 
   it('are refused rather than given wrong where the log was changed', async () => {

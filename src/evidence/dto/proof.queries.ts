@@ -12,14 +12,18 @@ export class TokenReceiptQuery {
 
 /** Which two checkpoints. */
 export class ConsistencyQuery extends OrganizationQuery {
-  @ApiProperty({ type: Number, minimum: 1, description: 'The `sequence` of the earlier checkpoint.' })
+  @ApiProperty({
+    type: Number,
+    minimum: 1,
+    description: 'The `sequence` of the earlier checkpoint, of the list or not.',
+  })
   @Type(() => Number)
   @IsInt()
   @Min(1)
   @Max(Number.MAX_SAFE_INTEGER)
   from!: number;
 
-  @ApiProperty({ type: Number, minimum: 1, description: 'The `sequence` of the later checkpoint.' })
+  @ApiProperty({ type: Number, minimum: 1, description: 'The `sequence` of the later checkpoint, one of the list.' })
   @Type(() => Number)
   @IsInt()
   @Min(1)

@@ -27,8 +27,12 @@ export class ReceiptView {
 
 /** A proof that one checkpoint extends another. */
 export class ConsistencyView {
-  @ApiProperty({ description: 'The earlier checkpoint.' })
-  readonly from!: string;
+  @ApiProperty({
+    type: String,
+    nullable: true,
+    description: 'The earlier checkpoint; `null` where none of the list is over so many events: take the one you kept.',
+  })
+  readonly from!: string | null;
 
   @ApiProperty({ description: 'The later checkpoint.' })
   readonly to!: string;

@@ -62,7 +62,7 @@ async function verify(file: string, findKey: FindKey, kept: string | null): Prom
   const revocation = text === null ? null : revocationIn(text);
   if (revocation !== null) return verifyRevocation(revocation, findKey);
   const proof = text === null ? null : proofIn(text);
-  if (proof !== null) return verifyProof(proof, findKey);
+  if (proof !== null) return verifyProof(proof, findKey, kept);
   // As the API answers it; beside a kept one it is read as the end of an export, which has to reach that.
   const answered = text === null || kept !== null ? null : keptIn(text);
   if (answered !== null) return verifyCheckpoint(answered, findKey);

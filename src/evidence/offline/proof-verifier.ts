@@ -10,7 +10,13 @@ const MAX_PATH = 64;
 /** What verifying a receipt or a consistency proof found. */
 export interface ProofVerdict {
   readonly valid: boolean;
-  readonly reason?: 'malformed' | 'event_altered' | 'checkpoint_not_authentic' | 'checkpoint_foreign' | 'proof_wrong';
+  readonly reason?:
+    | 'malformed'
+    | 'event_altered'
+    | 'checkpoint_needed'
+    | 'checkpoint_not_authentic'
+    | 'checkpoint_foreign'
+    | 'proof_wrong';
   /** What is proven: an event under a checkpoint, or a checkpoint that extends another. */
   readonly proves?: string;
 }
@@ -20,9 +26,17 @@ export function isProof(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && ('inclusionPath' in value || 'consistencyPath' in value);
 }
 
-/** Verifies a receipt (`GET /audit/{eventId}/receipt`) or a consistency proof (`GET /audit/consistency`). */
-export function verifyProof(proof: Record<string, unknown>, findKey: FindKey): Promise<ProofVerdict> {
-  return 'inclusionPath' in proof ? verifyReceipt(proof, findKey) : verifyConsistency(proof, findKey);
+/**
+ * Verifies a receipt (`GET /audit/{eventId}/receipt`) or a consistency proof (`GET /audit/consistency`).
+ *
+ * @param kept a checkpoint that the reader kept: a consistency proof is verified from it on
+ */
+export function verifyProof(
+  proof: Record<string, unknown>,
+  findKey: FindKey,
+  kept: string | null = null,
+): Promise<ProofVerdict> {
+  return 'inclusionPath' in proof ? verifyReceipt(proof, findKey) : verifyConsistency(proof, findKey, kept);
 }
 
 async function verifyReceipt(receipt: Record<string, unknown>, findKey: FindKey): Promise<ProofVerdict> {
@@ -44,9 +58,15 @@ async function verifyReceipt(receipt: Record<string, unknown>, findKey: FindKey)
   };
 }
 
-async function verifyConsistency(proof: Record<string, unknown>, findKey: FindKey): Promise<ProofVerdict> {
+async function verifyConsistency(
+  proof: Record<string, unknown>,
+  findKey: FindKey,
+  kept: string | null,
+): Promise<ProofVerdict> {
   const path = pathOf(proof['consistencyPath']);
-  const { from, to } = proof;
+  const { to } = proof;
+  const from = kept ?? proof['from'];
+  if (from === null) return wrong('checkpoint_needed');
   if (path === null || typeof from !== 'string' || typeof to !== 'string') return wrong('malformed');
   const earlier = await openCheckpoint(from, findKey);
   const later = await openCheckpoint(to, findKey);
