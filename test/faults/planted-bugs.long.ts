@@ -18,6 +18,10 @@ interface PlantedBug {
   readonly suite: string;
   /** The tests of that file, where not all of it is needed. */
   readonly tests?: string;
+  /** Which operations the fuzzer asks, where it is that. */
+  readonly operations?: string;
+  /** What the failure has to say, where the same test may fail for another reason. */
+  readonly says?: string;
 }
 
 const BUGS: readonly PlantedBug[] = [
@@ -96,6 +100,35 @@ const BUGS: readonly PlantedBug[] = [
     suite: 'test/faults/database-away.spec.ts',
     tests: 'lets nothing through',
   },
+  {
+    name: 'give the database whatever stands in the place of an id',
+    file: 'src/agents/agents.service.ts',
+    original: 'if (!isUuid(agentId)) throw problems.notFound;',
+    planted: '',
+    suite: 'test/fuzz/fuzz.spec.ts',
+    operations: 'GET /api/v1/agents/{agentId}',
+    says: 'answers 500',
+  },
+  {
+    name: 'show a column that the document does not name',
+    file: 'src/agents/dto/agent.view.ts',
+    original: 'scopes: agent.scopes,',
+    planted: 'scopes: agent.scopes, generation: agent.generation,',
+    suite: 'test/fuzz/fuzz.spec.ts',
+    operations: 'GET /api/v1/agents',
+    says: 'must NOT have additional properties',
+  },
+  {
+    name: 'forget the organization in a list',
+    file: 'src/agents/agents.repository.ts',
+    original: `.createQueryBuilder(AgentEntity, 'agent')
+      .where('agent.organization_id = :organizationId', { organizationId })`,
+    planted: `.createQueryBuilder(AgentEntity, 'agent')
+      .where('agent.organization_id IS NOT NULL')`,
+    suite: 'test/fuzz/fuzz.spec.ts',
+    operations: 'GET /api/v1/agents',
+    says: 'leaks ',
+  },
 ];
 
 /** What else a bug needs in its file. */
@@ -146,7 +179,8 @@ describe('a bug that is planted in a copy', () => {
         const { code, failed } = await runSuite(copy, bug);
         expect(code).not.toBe(0);
         expect(failed.length).toBeGreaterThan(0);
-        caught.push(`${name}: ${bug.suite}: ${failed[0]}`);
+        if (bug.says !== undefined) expect(failed.map(({ message }) => message).join('\n')).toContain(bug.says);
+        caught.push(`${name}: ${bug.suite}: ${failed[0]?.fullName}`);
       } finally {
         await writeFile(file, original);
       }
@@ -160,20 +194,29 @@ function replaced(text: string, from: string, to: string): string {
   return text.replace(from, () => to);
 }
 
-/** Runs a file of tests in the copy; gives the names of those that failed. */
-async function runSuite(copy: string, bug: PlantedBug): Promise<{ code: number | null; failed: string[] }> {
+interface FailedTest {
+  readonly fullName: string;
+  readonly message: string;
+}
+
+/** Runs a file of tests in the copy; gives those that failed. */
+async function runSuite(copy: string, bug: PlantedBug): Promise<{ code: number | null; failed: FailedTest[] }> {
   const result = join(copy, 'result.json');
   await rm(result, { force: true });
   const args = ['--experimental-vm-modules', 'node_modules/jest/bin/jest.js', '--runInBand', '--json'];
   const which = [`--outputFile=${result}`, bug.suite, ...(bug.tests === undefined ? [] : ['-t', bug.tests])];
-  const jest = spawn(process.execPath, [...args, ...which], { cwd: copy, stdio: 'ignore', env: process.env });
+  const env = { ...process.env, FUZZ_ONLY: bug.operations ?? '' };
+  const jest = spawn(process.execPath, [...args, ...which], { cwd: copy, stdio: 'ignore', env });
   const code = await new Promise<number | null>((resolve) => jest.once('close', resolve));
   const { testResults } = JSON.parse(await readFile(result, 'utf8')) as {
-    testResults: { message: string; assertionResults: { status: string; fullName: string }[] }[];
+    testResults: {
+      message: string;
+      assertionResults: { status: string; fullName: string; failureMessages: string[] }[];
+    }[];
   };
   const failed = testResults
     .flatMap(({ assertionResults }) => assertionResults)
     .filter(({ status }) => status === 'failed')
-    .map(({ fullName }) => fullName);
+    .map(({ fullName, failureMessages }) => ({ fullName, message: failureMessages.join('\n') }));
   return { code, failed };
 }

@@ -46,6 +46,7 @@ const DOCUMENT_ID = 'https://api.example/openapi.json';
 export class ApiDocument {
   readonly operations: readonly Operation[];
   private readonly schemas: Record<string, Json>;
+  private readonly closed: Json;
   private readonly ajv = new Ajv2020({ strict: false, allErrors: true, validateFormats: true });
   private readonly validators = new Map<string, ValidateFunction>();
 
@@ -56,7 +57,8 @@ export class ApiDocument {
       Object.entries(item).map(([method, described]) => operationOf(method.toUpperCase(), path, described)),
     );
     formats.default(this.ajv);
-    this.ajv.addSchema({ $id: DOCUMENT_ID, ...(closed(document) as Json) });
+    this.closed = closed(document) as Json;
+    this.ajv.addSchema({ $id: DOCUMENT_ID, ...this.closed });
   }
 
   static async read(api: Api): Promise<ApiDocument> {
@@ -100,9 +102,18 @@ export class ApiDocument {
     return this.faultsAt(['paths', path, method.toLowerCase(), ...inBody], value);
   }
 
-  private faultsAt(steps: readonly string[], value: unknown): string[] {
+  /** Where a schema stands, or the one that it only refers to: most answers share a few, which are compiled once. */
+  private placeOf(steps: readonly string[]): string {
+    const found = steps.reduce<unknown>((at, step) => (at as Json | undefined)?.[step], this.closed) as
+      Json | undefined;
+    const shared = found?.['$ref'];
+    if (typeof shared === 'string' && Object.keys(found ?? {}).length === 1) return shared;
     const pointer = steps.map((step) => `/${encodeURIComponent(step.replaceAll('~', '~0').replaceAll('/', '~1'))}`);
-    const ref = `${DOCUMENT_ID}#${pointer.join('')}`;
+    return `#${pointer.join('')}`;
+  }
+
+  private faultsAt(steps: readonly string[], value: unknown): string[] {
+    const ref = `${DOCUMENT_ID}${this.placeOf(steps)}`;
     const validate = this.validators.get(ref) ?? this.ajv.compile({ $ref: ref });
     this.validators.set(ref, validate);
     if (validate(value)) return [];

@@ -15,6 +15,8 @@ const STRETCH = 20;
 const EASILY_BUSY = /^\/api\/v1\/audit\/(verify|export|checkpoint)/;
 /** How many different faults of an operation are told. */
 const TOLD = 5;
+/** How many faults of a run are made as small as they go, which takes up to five seconds each. */
+const MADE_SMALL = 8;
 
 /** Nothing waits, however much is asked and however often it is refused. */
 const NO_LIMITS = {
@@ -32,6 +34,7 @@ const SEED = 20_261_128;
 export class Fuzzer {
   /** How often each operation answered with which status. */
   readonly tallies = new Map<string, Record<string, number>>();
+  private madeSmall = 0;
 
   private constructor(
     readonly seed: number,
@@ -104,6 +107,14 @@ export class Fuzzer {
     }
   }
 
+  /** How many requests were sent, and how many answers there were of each class. */
+  summary(): string {
+    const answers = [...this.tallies.values()].flatMap((tally) => Object.entries(tally));
+    const count = (first: string): number =>
+      answers.reduce((sum, [status, times]) => sum + (status.startsWith(first) ? times : 0), 0);
+    return `${count('')} requests; answers 2xx: ${count('2')}, 3xx: ${count('3')}, 4xx: ${count('4')}, 5xx: ${count('5')}`;
+  }
+
   /** Whether a request passed every check: what is in conflict with the state has, too. */
   isReached(operation: Operation): boolean {
     return Object.keys(this.tallies.get(labelOf(operation)) ?? {}).some((status) => /^2|^409$/.test(status));
@@ -132,6 +143,8 @@ export class Fuzzer {
     kind: string,
     index: number,
   ): Promise<string> {
+    this.madeSmall += 1;
+    if (this.madeSmall > MADE_SMALL) return `${labelOf(operation)}: ${kind} (run ${index})`;
     let last = `${kind} (run ${index}, which did not happen again)`;
     const again = fc.asyncProperty(plans, async (plan) => {
       const { faults, sent } = await this.ask(operation, plan);

@@ -28,6 +28,7 @@ export function fuzzEveryOperation(requests: number): void {
         process.stderr.write(`fuzzing: FC_SEED=${fuzzer.seed}, ${count} requests to each operation\n`);
         const faults: string[] = [];
         for (const operation of operations) faults.push(...(await fuzzer.fuzz(operation, count)));
+        process.stderr.write(`fuzzed: ${operations.length} operations, ${fuzzer.summary()}\n`);
         expect(faults).toEqual([]);
       },
       60_000 + 2000 * count,

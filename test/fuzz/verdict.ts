@@ -40,6 +40,7 @@ function faultsOfHeaders(status: number, headers: Reply['headers']): string[] {
   const faults: string[] = [];
   if (headers['x-content-type-options'] !== 'nosniff') faults.push('may be sniffed');
   if (headers['content-security-policy'] === undefined) faults.push('has no Content-Security-Policy');
+  if (headers['cross-origin-resource-policy'] !== 'same-origin') faults.push('may be loaded by other sites');
   if (headers['cache-control'] === undefined) faults.push('has no Cache-Control');
   if (status >= 400 && headers['cache-control'] !== 'no-store') faults.push('is an error that may be stored');
   if (status === 401 && !/^(Basic|Bearer)\b/.test(headers['www-authenticate'] ?? 'Basic'))

@@ -13,6 +13,8 @@ import type { Reply, Wire } from './wire.js';
 
 const TENANT_SCOPES = BUILT_IN_SCOPE_NAMES.filter((scope) => scope !== OPERATOR_SCOPE);
 const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g;
+/** After how long everybody gets new tokens, in milliseconds: well before they expire. */
+const TOKENS_LAST_MS = 1_800_000;
 /** How many things of a kind there are before requests about them are made. */
 const ENOUGH = 4;
 
@@ -25,6 +27,8 @@ interface Tenant {
   admin: TestAgent;
   token: string;
   readonly pool: Pool;
+  /** Honest requests so far; each has a seed of its own. */
+  acts: number;
 }
 
 /** The installation that is fuzzed: a tenant that calls, another that must not be seen, and the platform's operator. */
@@ -33,7 +37,7 @@ export class World {
   readonly marks = new Set<string>();
   private operatorToken = '';
   private reader = '';
-  private acts = 0;
+  private revivedAt = 0;
   private reviving: Promise<void> | null = null;
 
   private constructor(
@@ -58,6 +62,7 @@ export class World {
         admin,
         token: await service.api.token(admin),
         pool: new Pool(document, organizationId, spared),
+        acts: 0,
       };
     };
     const world = new World(service, document, wire, seed, spared, await tenant(), await tenant());
@@ -65,8 +70,10 @@ export class World {
     const reader = await service.api.agent(operator, { organizationId: world.own.organizationId, name: 'reader' });
     spared.add(reader.agentId);
     world.reader = await service.api.token(reader);
-    await world.plant(world.foreign, (text) => world.marks.add(text));
-    await world.plant(world.own, () => undefined);
+    await Promise.all([
+      world.plant(world.foreign, (text) => world.marks.add(text)),
+      world.plant(world.own, () => undefined),
+    ]);
     const { organizationId, admin } = world.foreign;
     for (const id of [organizationId, admin.agentId, admin.credentialId]) world.marks.add(id);
     return world;
@@ -130,7 +137,7 @@ export class World {
   /** Some minutes, after which what others may remember of keys is old enough. */
   async letTimePass(): Promise<void> {
     this.service.clock.advance(600);
-    await this.revive();
+    if (this.service.clock.now().getTime() - this.revivedAt > TOKENS_LAST_MS) await this.revive();
   }
 
   /** Whether both chains are whole. */
@@ -195,6 +202,7 @@ export class World {
 
   private async reviveNow(): Promise<void> {
     const { service, own } = this;
+    this.revivedAt = service.clock.now().getTime();
     this.operatorToken = await service.api.token(service.operator);
     const path = `/organizations/${own.organizationId}`;
     await service.api.call('POST', `${path}/reactivate`, this.operatorToken);
@@ -227,8 +235,8 @@ export class World {
     const { pool } = tenant;
     const place = pool.place(operation.path, 0);
     if (place === undefined && operation.path.includes('{')) return;
-    this.acts += 1;
-    const seed = this.seed + this.acts;
+    tenant.acts += 1;
+    const seed = this.seed + tenant.acts;
     const schema = operation.body?.schema;
     const members =
       schema === undefined ? [] : (fc.sample(validMembers(this.document, schema), { seed, numRuns: 1 })[0] ?? []);
