@@ -22,7 +22,7 @@ describe(`${CONNECTIONS} connections that ask at once, on a machine that does no
   afterAll(() => loaded.close());
 
   it.each(['tokens', 'introspections'])('%s: within half a second, or refused within one', async (kind) => {
-    const report = await loadWith(service, await requestFor(kind), CONNECTIONS, 8);
+    const report = await loadWith(loaded.service, await requestFor(kind), CONNECTIONS, 8);
     process.stderr.write(`overload, ${kind}: ${JSON.stringify(report)}\n`);
     expect(report).toMatchObject({ others: [], refusedWithoutRetryAfter: 0 });
     expect(report.refused).toBeGreaterThan(1000);
@@ -36,7 +36,7 @@ describe(`${CONNECTIONS} connections that ask at once, on a machine that does no
     async (kind) => {
       const request = await requestFor(kind);
       const before = await liveHeapMb();
-      const load = loadWith(service, request, CONNECTIONS, FLAT_SECONDS);
+      const load = loadWith(loaded.service, request, CONNECTIONS, FLAT_SECONDS);
       await until('overload', async () => {
         const { body } = await loaded.service.api.send('GET', '/health/ready');
         return JSON.stringify(body).includes('overloaded');
