@@ -132,16 +132,16 @@ describe('a change of the master key, in processes of its own', () => {
     expect(await runService({ DATA_DIR })).toMatchObject(lost);
     await rm(previous);
     expect((await readdir(DATA_DIR)).sort()).toEqual(files);
-  });
+  }, 120_000);
 
   it('that is not given, on a PostgreSQL that is, is not made where another one has sealed', async () => {
     const database = await ownDatabase();
     const first = await startService(environment(database, TEST_MASTER_KEY));
     await first.stop();
     const DATA_DIR = await dataFolder();
-    const { MASTER_KEY: _given, ...env } = { ...environment(database, TEST_MASTER_KEY), DATA_DIR };
+    const { MASTER_KEY: _given, ...env }: ServiceEnvironment = { ...environment(database, TEST_MASTER_KEY), DATA_DIR };
     const { code, output } = await runService(env);
     expect([code, output]).toEqual([78, expect.stringContaining('is missing')]);
     expect(await readdir(DATA_DIR)).toEqual([]);
-  });
+  }, 60_000);
 });
