@@ -90,6 +90,9 @@ interface CheckpointRow {
   issued_at: Date;
 }
 
+/** Each level that a tree can have, and how many events a hash of it stands for. */
+const EDGE_LEVELS = [0, 1, 2, 3, 4, 5].map((level) => `(${level}, ${TILE_WIDTH ** level}::bigint)`).join(', ');
+
 /**
  * The tiles of the edge are the last of each level that are not complete. Events are grouped by the tile that they go to,
  * and each group is compared with itself, one place further: that is cheaper than a look at the neighbour of each.
@@ -104,7 +107,7 @@ const READ_GROWTH: NamedStatement = {
       FROM chain c LEFT JOIN LATERAL (
         SELECT k.level, k.tile, k.hashes, NULL::bigint AS events, NULL::bigint AS first_sequence, NULL::bytea AS first_link,
             NULL::bytea AS last_hash, NULL::boolean AS linked, NULL::timestamptz AS oldest_at, NULL::timestamptz AS newest_at
-          FROM (VALUES ${edgeLevels()}) AS e (level, width)
+          FROM (VALUES ${EDGE_LEVELS}) AS e (level, width)
           JOIN audit_tree_tiles k
             ON k.organization_id = $1 AND k.level = e.level AND k.tile = c.size / e.width / ${TILE_WIDTH}
           WHERE c.size / e.width % ${TILE_WIDTH} <> 0
@@ -129,11 +132,6 @@ const READ_GROWTH: NamedStatement = {
               GROUP BY (n.sequence - 1) / ${TILE_WIDTH}) runs
       ) given ON true`,
 };
-
-/** Each level that a tree can have, and how many events a hash of it stands for. */
-function edgeLevels(): string {
-  return [0, 1, 2, 3, 4, 5].map((level) => `(${level}, ${TILE_WIDTH ** level}::bigint)`).join(', ');
-}
 
 /**
  * All hangs on the tree's row: nothing is changed or inserted where it is not any more what it was, or where somebody

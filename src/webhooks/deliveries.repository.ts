@@ -124,10 +124,10 @@ export class DeliveriesRepository {
    * @throws where somebody reads the history for too long
    */
   async emptySlot(transaction: EntityManager, slot: number, cutoff: Date): Promise<boolean> {
-    const some = 'SELECT 1 FROM webhook_deliveries WHERE slot = $1';
-    if ((await transaction.query<unknown[]>(`${some} LIMIT 1`, [slot])).length === 0) return false;
-    const young = await transaction.query<unknown[]>(`${some} AND created_at >= $2 LIMIT 1`, [slot, cutoff]);
-    if (young.length > 0) return false;
+    const some = 'SELECT 1 FROM webhook_deliveries WHERE slot = $1 LIMIT 1';
+    if ((await transaction.query<unknown[]>(some, [slot])).length === 0) return false;
+    const younger = 'SELECT 1 FROM webhook_deliveries WHERE slot = $1 AND created_at >= $2 LIMIT 1';
+    if ((await transaction.query<unknown[]>(younger, [slot, cutoff])).length > 0) return false;
     // While it waits for whoever reads the history, whoever wants to read it next waits behind it: rather not today.
     await transaction.query("SELECT set_config('lock_timeout', '100', true)");
     // eslint-disable-next-line no-restricted-syntax -- the name of a table, which no parameter can be

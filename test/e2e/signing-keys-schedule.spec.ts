@@ -110,7 +110,7 @@ describe('the schedule', () => {
 });
 
 describe('what a replica promises when it starts', () => {
-  beforeAll(start);
+  beforeAll(() => start());
   afterAll(() => replicas.stop());
 
   it('is noted with the keys locked in one order, so that replicas that start together never wait for each other', async () => {

@@ -75,7 +75,9 @@ describe('lanes', () => {
     const crowd = await addOrganization(database, 'enterprise');
     for (let count = 0; count < 1001; count += 1) await subscribed(crowd);
     const quiet = await subscribed(organizationId);
-    await database.query("UPDATE webhook_lanes SET next_due_at = now(), served_at = now() - interval '1 hour'");
+    await database.query(
+      "UPDATE webhook_lanes SET next_due_at = now() - interval '1 second', served_at = now() - interval '1 hour'",
+    );
     await database.query('UPDATE webhook_lanes SET served_at = now() WHERE webhook_id = $1', [quiet]);
     await database.query('UPDATE webhook_lanes SET next_due_at = NULL WHERE webhook_id = $1', [webhookId]);
     expect((await lease([crowd, crowd, crowd], 3)).map(({ webhook_id }) => webhook_id)).toEqual([quiet]);
@@ -92,7 +94,7 @@ describe('lanes', () => {
     ];
     await database.query("UPDATE webhook_lanes SET failing_since = now(), served_at = now() - interval '1 hour'");
     const well = await subscribed(organizationId);
-    await database.query('UPDATE webhook_lanes SET next_due_at = now()');
+    await database.query("UPDATE webhook_lanes SET next_due_at = now() - interval '1 second'");
     const leased = (await leaseFailing(1)).map(({ webhook_id }) => webhook_id);
     expect(leased).toHaveLength(2);
     expect(leased).toContain(well);
