@@ -13,7 +13,7 @@ import { ExportService } from './export.service.js';
 const NDJSON = 'application/x-ndjson';
 /**
  * The fastest level, and a piece for each batch of events: what is left of a line is hashes and ids, which no level makes
- * smaller, and the others take several times as long on the processors that sign tokens.
+ * smaller, and the usual one takes twice as long on the processors that sign tokens.
  */
 const GZIP: ZlibOptions = { level: constants.Z_BEST_SPEED, chunkSize: 64 * 1024 };
 
