@@ -1,7 +1,8 @@
 import { Break } from './chain-verdict.js';
 import type { CheckpointSigner } from './checkpoint-signer.js';
 import { checkpointHash, type CheckpointPayload } from './checkpoint.js';
-import type { EvidenceRepository, StoredCheckpoint } from './evidence.repository.js';
+import type { EvidenceRepository } from './evidence.repository.js';
+import type { StoredCheckpoint } from './tree-growth.js';
 
 /** Checkpoints in memory at one time. */
 const PAGE = 200;

@@ -9,9 +9,10 @@ import { problems } from '../platform/kernel/problem.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
 import { readCheckpoint } from './checkpoint.js';
 import type { CheckpointView } from './dto/checkpoint.views.js';
-import { EvidenceRepository, type ChainGrowth, type StoredCheckpoint, type TreeState } from './evidence.repository.js';
+import { EvidenceRepository } from './evidence.repository.js';
 import { HashTree, type KnownTile } from './hash-tree.js';
 import { CoalescedCalls } from './coalesced-calls.js';
+import type { ChainGrowth, StoredCheckpoint, TreeState } from './tree-growth.js';
 
 export type { CheckpointView } from './dto/checkpoint.views.js';
 

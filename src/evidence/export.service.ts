@@ -7,7 +7,8 @@ import { Problem } from '../platform/kernel/problem.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
 import { readCheckpoint } from './checkpoint.js';
 import { CheckpointsService } from './checkpoints.service.js';
-import { EvidenceRepository, type StoredCheckpoint } from './evidence.repository.js';
+import { EvidenceRepository } from './evidence.repository.js';
+import type { StoredCheckpoint } from './tree-growth.js';
 
 /** Events, and checkpoints, in memory at one time for one export. */
 const BATCH = 200;

@@ -7,9 +7,10 @@ import { isUuid } from '../platform/kernel/uuid.js';
 import { readCheckpoint } from './checkpoint.js';
 import { CheckpointsService } from './checkpoints.service.js';
 import type { ConsistencyView, ReceiptView } from './dto/proof.views.js';
-import { EvidenceRepository, type StoredCheckpoint } from './evidence.repository.js';
+import { EvidenceRepository } from './evidence.repository.js';
 import { TreeDamaged } from './hash-tree.js';
 import { consistencyPath, inclusionPath, isConsistent, isIncluded, leafHash } from './merkle.js';
+import type { StoredCheckpoint } from './tree-growth.js';
 
 const broken = problems.conflict.withDetail('The audit log does not hold what its checkpoints state; verify it.');
 

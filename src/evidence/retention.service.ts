@@ -3,9 +3,10 @@ import { Interval } from '@nestjs/schedule';
 import { Clock } from '../platform/kernel/clock.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
 import type { CheckpointPayload } from './checkpoint.js';
-import { EvidenceRepository, type StoredCheckpoint } from './evidence.repository.js';
+import { EvidenceRepository } from './evidence.repository.js';
 import { RemovalPace } from './removal-pace.js';
 import { RetentionRepository, type ExpiredPrefix } from './retention.repository.js';
+import type { StoredCheckpoint } from './tree-growth.js';
 
 const INTERVAL_MS = 300_000;
 /** Events that one transaction removes: small, so that nothing waits for it. */

@@ -8,8 +8,9 @@ import { CheckpointChain } from './checkpoint-chain.js';
 import { CheckpointSigner } from './checkpoint-signer.js';
 import type { CheckpointPayload } from './checkpoint.js';
 import { CheckpointsService } from './checkpoints.service.js';
-import { EvidenceRepository, type TreeState } from './evidence.repository.js';
+import { EvidenceRepository } from './evidence.repository.js';
 import { TreeDamaged, type HashTree } from './hash-tree.js';
+import type { TreeState } from './tree-growth.js';
 
 /** Events in memory at one time. */
 const BATCH = 500;
