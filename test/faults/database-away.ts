@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DataSource } from 'typeorm';
 import { poolOf } from '../../src/platform/database/statement-pool.js';
-import { claimsOf } from '../support/api.js';
+import { claimsOf, type Answer } from '../support/api.js';
 import { DatabaseLine } from '../support/database-line.js';
 import { startOwnPostgres, startStandby, type OwnPostgres } from '../support/own-postgres.js';
 import { cleanUpProcesses, dataFolder } from '../support/service-process.js';
@@ -120,11 +120,15 @@ export function describeDatabaseAway(cases: readonly AwayCase[], withinMs: numbe
           async () => {
             await delay(300);
             await fail();
-            await delay(2500);
-            // Not only those that wait get an answer: whoever comes is refused at once.
-            if (!name.startsWith('is cut')) await until('answers of 503', () => seen.unavailable > 100);
-            const down = await service.api.send('GET', '/health/ready');
-            await mend();
+            let down: Answer;
+            try {
+              await delay(2500);
+              // Not only those that wait get an answer: whoever comes is refused at once.
+              if (!name.startsWith('is cut')) await until('answers of 503', () => seen.unavailable > 100);
+              down = await service.api.send('GET', '/health/ready');
+            } finally {
+              await mend();
+            }
             const mendedAt = performance.now();
             await until('a token', async () => (await service.api.requestToken(service.operator)).status === 200);
             const againMs = performance.now() - mendedAt;

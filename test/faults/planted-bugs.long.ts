@@ -152,6 +152,9 @@ const BESIDES: Readonly<Record<string, readonly [string, string][]>> = {
   ],
 };
 
+/** How long the tests that are to find a bug may take, in milliseconds: what it breaks may run into time limits. */
+const LIMIT_MS = 240_000;
+
 describe('a bug that is planted in a copy', () => {
   let copy: string;
   const caught: string[] = [];
@@ -185,7 +188,7 @@ describe('a bug that is planted in a copy', () => {
         await writeFile(file, original);
       }
     },
-    120_000,
+    LIMIT_MS + 30_000,
   );
 });
 
@@ -203,10 +206,11 @@ interface FailedTest {
 async function runSuite(copy: string, bug: PlantedBug): Promise<{ code: number | null; failed: FailedTest[] }> {
   const result = join(copy, 'result.json');
   await rm(result, { force: true });
-  const args = ['--experimental-vm-modules', 'node_modules/jest/bin/jest.js', '--runInBand', '--json'];
+  const args = ['--experimental-vm-modules', 'node_modules/jest/bin/jest.js', '--runInBand', '--json', '--forceExit'];
   const which = [`--outputFile=${result}`, bug.suite, ...(bug.tests === undefined ? [] : ['-t', bug.tests])];
   const env = { ...process.env, FUZZ_ONLY: bug.operations ?? '' };
-  const jest = spawn(process.execPath, [...args, ...which], { cwd: copy, stdio: 'ignore', env });
+  const limit = { timeout: LIMIT_MS, killSignal: 'SIGKILL' } as const;
+  const jest = spawn(process.execPath, [...args, ...which], { cwd: copy, stdio: 'ignore', env, ...limit });
   const code = await new Promise<number | null>((resolve) => jest.once('close', resolve));
   const { testResults } = JSON.parse(await readFile(result, 'utf8')) as {
     testResults: {

@@ -60,7 +60,14 @@ export async function startOwnPostgres(dataDirectory: string): Promise<OwnPostgr
     },
     signalAll: async (signal) => {
       const server = await pid();
-      for (const each of [server, ...(await childrenOf(server))]) process.kill(each, signal);
+      for (const each of [server, ...(await childrenOf(server))]) {
+        try {
+          process.kill(each, signal);
+        } catch (error) {
+          // One of its sessions may end meanwhile.
+          if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+        }
+      }
     },
     stop: () => postgres.stop(),
   };
