@@ -29,6 +29,7 @@ const ENDING_ACTS: readonly AuditAction[] = [
 const BELOW = `(lpad(to_hex(greatest(floor(extract(epoch FROM (k.details ->> 'issuedBefore')::timestamptz) * 1000), 0)::bigint), 12, '0')
   || '70008000000000000000')::uuid`;
 
+/* eslint-disable no-restricted-syntax -- which tokens are concerned is one of a few fixed conditions */
 /**
  * Counts the tokens of a subject that are alive, by agent and credential: issued in the last day, not expired, not
  * revoked singly, and no act behind them in the chain has ended them. The chain's order is the order in which issuance
@@ -37,7 +38,6 @@ const BELOW = `(lpad(to_hex(greatest(floor(extract(epoch FROM (k.details ->> 'is
  * $1 organization, $2 the least `jti` of a day ago, $3 the acts, $4 the sequence that the count ends before, $5 now in
  * seconds, $6 the first `jti` that is kept, or null.
  */
-/* eslint-disable no-restricted-syntax -- which tokens are concerned is one of a few fixed conditions */
 const countStatement = (concerned: string) => `
 WITH day AS MATERIALIZED (
   SELECT coalesce((SELECT e.sequence FROM audit_events e WHERE e.organization_id = $1 AND e.event_id < $2
