@@ -82,6 +82,11 @@ export class FaultCluster {
     return this.replicas.map(({ service }) => service.output().slice(-6000)).join('\n');
   }
 
+  /** Takes what has become free on a disk that was filled: logs that were removed, or what was lost to the server. */
+  async fillDiskAgain(): Promise<void> {
+    await whereServerRuns(async () => this.disk?.fill());
+  }
+
   /** How often PostgreSQL has found no room on its disk. */
   refusalsForRoom(): Promise<number> {
     return refusalsForRoom(this.postgres);
@@ -188,7 +193,7 @@ export class FaultCluster {
   }
 
   private async fillDisk(): Promise<Fault> {
-    await whereServerRuns(async () => this.disk?.fill());
+    await this.fillDiskAgain();
     return { what: FULL_DISK, mend: () => whereServerRuns(async () => this.disk?.free()) };
   }
 

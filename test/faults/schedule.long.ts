@@ -93,7 +93,10 @@ describe(`a schedule of faults, seed ${SEED}`, () => {
       await delay(random.integer(200, 2500));
       // Beside another fault nobody may come to write before the disk is free again.
       if (faults.every(({ what }) => what === FULL_DISK)) {
-        await until('PostgreSQL to find no room', async () => (await cluster.refusalsForRoom()) > refusalsBefore);
+        await until('PostgreSQL to find no room', async () => {
+          await cluster.fillDiskAgain();
+          return (await cluster.refusalsForRoom()) > refusalsBefore;
+        });
         await until('an answer of 503', () => (told.statuses.get(503) ?? 0) > 0);
       }
       totals.refusalsForRoom += (await cluster.refusalsForRoom()) - refusalsBefore;

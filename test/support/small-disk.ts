@@ -15,9 +15,12 @@ const LARGEST_FILE_BYTES = 16 * 1024 * 1024;
 /** Rows of more than 1,200 bytes that take more than that. */
 const ROWS_PAST_IT = 15_000;
 
+/** How often a disk is filled before whoever fills has to come again: what is asked for may be taken by then. */
+const FILLS = 10;
+
 /** A disk for the data of a PostgreSQL that can be made full. */
 export interface FillableDisk {
-  /** Leaves no room to grow. */
+  /** Leaves no room to grow; called again it takes what has become free since. */
   fill(): Promise<void>;
   /** Gives it back. */
   free(): Promise<void>;
@@ -45,15 +48,22 @@ export async function mountSmallDisk(megabytes: number): Promise<MountedDisk | n
     return null;
   }
   await chmod(folder, 0o711);
-  const ballast = join(folder, 'ballast');
+  const ballast: string[] = [];
   return {
     folder,
     fill: async () => {
-      const { bavail, bsize } = await statfs(folder);
-      // What is taken meanwhile is no matter: then there is less left to take.
-      await run('fallocate', ['-l', String(Math.max(4096, bavail * bsize)), ballast]).catch(() => undefined);
+      for (let tries = 0; tries < FILLS; tries += 1) {
+        const { bavail, bsize } = await statfs(folder);
+        if (bavail === 0) return;
+        const file = join(folder, `ballast-${ballast.length}`);
+        ballast.push(file);
+        // All or nothing: where the server takes a page meanwhile, nothing is allocated.
+        await run('fallocate', ['-l', String(bavail * bsize), file]).catch(() => undefined);
+      }
     },
-    free: () => rm(ballast, { force: true }),
+    free: async () => {
+      for (const file of ballast.splice(0)) await rm(file, { force: true });
+    },
     remove: async () => {
       await run('umount', ['-l', folder]);
       await rm(folder, { recursive: true, force: true });
