@@ -2,10 +2,14 @@ import { constants, sign } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
 import { KeyRotationService } from '../../src/keys/key-rotation.service.js';
+import type { AccessTokenClaims } from '../../src/tokens/access-token-claims.js';
+import { TokenSigner } from '../../src/tokens/token-signer.js';
 import { claimsOf } from '../support/api.js';
 import { headerOf, jws, rs256, signingKeyOf } from '../support/forge.js';
 import { publishedLongAgo } from '../support/signing-keys.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
+
+const P256_ORDER = 'ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551';
 
 const ALGORITHMS = [
   ['PS256', '§3.5'],
@@ -78,6 +82,39 @@ describe.each(ALGORITHMS)('RFC 7518, signatures, by SIGNING_ALG=%s', (algorithm,
   });
 });
 
+describe('RFC 8725, signatures with ES256', () => {
+  let service: TestApp;
+  let token: string;
+
+  beforeAll(async () => {
+    service = await startTestApp({ env: { SIGNING_ALG: 'ES256' } });
+    await publishedLongAgo(service.database);
+    await service.app.get(KeyRotationService).advance();
+    token = await service.api.token(service.operator);
+  });
+  afterAll(() => service.close());
+
+  it('§3.2 have a random value of their own each, also over the same claims', async () => {
+    const signer = service.app.get(TokenSigner, { strict: false });
+    const claims = claimsOf(token) as unknown as AccessTokenClaims;
+    const signed = await Promise.all(Array.from({ length: 2000 }, () => signer.sign(claims)));
+    // The first half, r, is the random value's image: one that came twice would give the private key away.
+    const images = signed.map((each) => signatureOf(each.token).subarray(0, 32).toString('hex'));
+    expect(new Set(images).size).toBe(2000);
+  });
+
+  it.each([
+    ['zeros', Buffer.alloc(64)],
+    ['r of zero', Buffer.concat([Buffer.alloc(32), Buffer.alloc(32, 1)])],
+    ['s of zero', Buffer.concat([Buffer.alloc(32, 1), Buffer.alloc(32)])],
+    ['the order of the curve', Buffer.from(P256_ORDER.repeat(2), 'hex')],
+  ])('§3.4 are refused where they are %s', async (_, forged) => {
+    const text = token.replace(/[^.]*$/, forged.toString('base64url'));
+    expect(await service.api.introspect(token, text)).toEqual({ active: false });
+    expect((await service.api.call('GET', '/agents', text)).status).toBe(401);
+  });
+});
+
 describe('RFC 7518, signatures, by default', () => {
   let service: TestApp;
   let token: string;
@@ -113,6 +150,10 @@ describe('RFC 7518, signatures, by default', () => {
     }
   });
 });
+
+function signatureOf(token: string): Buffer {
+  return Buffer.from(token.split('.')[2] ?? '', 'base64url');
+}
 
 function encoded(header: object): string {
   return Buffer.from(JSON.stringify(header)).toString('base64url');

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { ExpiredRevocations } from '../../src/tokens/expired-revocations.js';
 import { holdLedgers, until } from '../faults/conditions.js';
 import { addOrganization } from '../support/organizations.js';
@@ -155,6 +157,46 @@ describe('attacks', () => {
     await expired.deleteSome();
     expect(await count()).toBe(0);
     operator = await service.api.token(service.operator);
+  });
+
+  it('a client that asks on and reads no answer fills no memory', async () => {
+    const { hostname, port } = new URL(service.url);
+    const server = service.app.getHttpServer();
+    const connections = () =>
+      new Promise<number>((resolve) => server.getConnections((_error, count) => resolve(count)));
+    const before = await connections();
+    const { heapUsed, external } = process.memoryUsage();
+    const sockets = Array.from({ length: 20 }, () => connect(Number(port), hostname));
+    for (const socket of sockets) {
+      socket.on('error', () => undefined).pause();
+      socket.write('GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1000));
+    }
+    await until('the service to end these connections', async () => (await connections()) <= before);
+    const now = process.memoryUsage();
+    expect(now.heapUsed + now.external - heapUsed - external).toBeLessThan(100 * 2 ** 20);
+    for (const socket of sockets) socket.destroy();
+    expect((await service.api.send('GET', '/health/live')).status).toBe(200);
+  });
+
+  it('the address that a proxy adds is not lost behind more fields than Node keeps', async () => {
+    const behind = await startTestApp({ database: service.database, env: { TRUSTED_PROXIES: '127.0.0.1' } });
+    try {
+      const { hostname, port } = new URL(behind.url);
+      const socket = connect(Number(port), hostname);
+      const form = `grant_type=client_credentials&client_id=${service.operator.clientId}&client_secret=guess`;
+      const fields = [
+        ...['Host: x', 'Connection: close', 'Content-Type: application/x-www-form-urlencoded'],
+        ...[`Content-Length: ${form.length}`, 'X-Forwarded-For: 192.0.2.1'],
+        ...Array.from({ length: 1100 }, () => 'A: b'),
+        'X-Forwarded-For: 198.51.100.1',
+      ];
+      socket.write(`POST /api/v1/token HTTP/1.1\r\n${fields.join('\r\n')}\r\n\r\n${form}`);
+      expect(await text(socket)).toMatch(/^HTTP\/1\.1 400 /);
+      const counted = await service.database.query("SELECT 1 FROM authentication_failures WHERE network = '192.0.2.1'");
+      expect(counted).toEqual([]);
+    } finally {
+      await behind.close();
+    }
   });
 
   it('what a proxy passes on that is no address does not reach the audit log', async () => {

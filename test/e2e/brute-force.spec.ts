@@ -14,6 +14,8 @@ const WAITS = {
   error_description: 'Too many failed authentications. Try again later.',
 };
 
+const JWT_BEARER = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
+
 /** An address that no other test calls from. */
 let lastAddress = 0;
 function freshAddress(): string {
@@ -196,6 +198,48 @@ describe('guessing secrets', () => {
     const answer = await at(agent);
     expect([answer.status, answer.body]).toEqual([429, WAITS]);
     expect((await ask(agent, headers['X-Forwarded-For'])).status).toBe(429);
+  });
+
+  it('counts together what is tried by form, by Basic and with an assertion, at every endpoint', async () => {
+    const from = { 'X-Forwarded-For': freshAddress() };
+    const { api } = replicas[0];
+    const { clientId: client_id } = agent;
+    const tries = [
+      (path: string, clientSecret: string) =>
+        api.form(path, { token: 'x', client_id, client_secret: clientSecret }, from),
+      (path: string, clientSecret: string) =>
+        api.form(path, { token: 'x' }, { ...from, ...basic({ ...agent, clientSecret }) }),
+      (path: string, clientSecret: string) =>
+        api.form(
+          path,
+          { token: 'x', client_id, client_assertion: clientSecret, client_assertion_type: JWT_BEARER },
+          from,
+        ),
+    ];
+    const statuses: number[] = [];
+    for (let time = 0; time < 12; time += 1) {
+      const path = ['/api/v1/token/introspect', '/api/v1/token/revoke'][time % 2] ?? '';
+      const answer = await tries[time % tries.length]?.(path, guess(agent, time).clientSecret);
+      statuses.push(answer?.status ?? 0);
+    }
+    expect(statuses).toEqual([...Array<number>(10).fill(401), 429, 429]);
+    expect((await ask(agent, from['X-Forwarded-For'])).status).toBe(429);
+  });
+
+  it.each([
+    [
+      'digits of another script',
+      (id: string) => id.replace(/\d/g, (digit) => String.fromCodePoint(0xff10 + Number(digit))),
+    ],
+    ['braces', (id: string) => `{${id}}`],
+    ['a URN', (id: string) => `urn:uuid:${id}`],
+    ['white space', (id: string) => ` ${id}\t`],
+    ['no hyphens', (id: string) => id.replaceAll('-', '')],
+    ['a zero-width character', (id: string) => `\u200b${id}`],
+  ])('is no way in with a client_id in %s: it is nobody’s, whatever the secret', async (_, spelled) => {
+    const from = freshAddress();
+    const answer = await ask({ ...agent, clientId: spelled(agent.clientId) }, from);
+    expect([answer.status, answer.body]).toEqual([401, INVALID]);
   });
 
   it('counts at the rotation of a secret, and waits there in the shape of that endpoint', async () => {

@@ -115,6 +115,13 @@ describe('the statements of', () => {
     expect(statements).toEqual(['read_clients', 'record_authentication_failures']);
   });
 
+  it('a token request that succeeds where others failed just before are no more: counting failures costs it none', async () => {
+    expect((await service.api.requestToken({ ...agent, clientSecret: 'wrong' })).status).toBe(401);
+    statements = [];
+    expect((await service.api.requestToken(agent)).status).toBe(200);
+    expect(statements).toEqual(['read_clients', 'issue_tokens']);
+  });
+
   it('a token request of an unknown client are the lookup and its count', async () => {
     const stranger = { ...agent, clientId: '00000000-0000-4000-8000-000000000000' };
     expect((await service.api.requestToken(stranger)).status).toBe(401);

@@ -155,7 +155,7 @@ export class FaultCluster {
   }
 
   private async killPostgres(which: 'server' | 'session'): Promise<Fault> {
-    // One that is killed again while it recovers is given up by whoever starts it.
+    // One that is killed while it recovers is a test of its own.
     await whereServerRuns(async () => void (await this.postgres.database.query('SELECT 1')));
     this.restarts.push(performance.now());
     if (which === 'server') process.kill(await this.postgres.pid(), 'SIGKILL');

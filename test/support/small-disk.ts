@@ -12,8 +12,8 @@ const NO_ROOM = /No space left on device|File too large/g;
 
 /** As large as a segment of the log of what is written, which has to stay writable: the server ends itself without. */
 const LARGEST_FILE_BYTES = 16 * 1024 * 1024;
-/** Rows of more than 1,200 bytes that take more than that. */
-const ROWS_PAST_IT = 15_000;
+/** Rows that take more than that, as small as an event can be: what they leave on a page has room for no other. */
+const ROWS_PAST_IT = 75_000;
 
 /** How often a disk is filled before whoever fills has to come again: what is asked for may be taken by then. */
 const FILLS = 10;
@@ -86,7 +86,7 @@ export async function limitedDisk(postgres: OwnPostgres): Promise<FillableDisk> 
       SET LOCAL session_replication_role = replica;
       INSERT INTO audit_events
         SELECT (jsonb_populate_record(one, jsonb_build_object(
-            'sequence', 1000000000 + n, 'event_id', gen_random_uuid(), 'user_agent', repeat('x', 1200)))).*
+            'sequence', 1000000000 + n, 'event_id', gen_random_uuid(), 'user_agent', NULL, 'ip', NULL, 'details', '{}'::jsonb))).*
           FROM (SELECT event AS one FROM audit_events AS event LIMIT 1) AS first, generate_series(1, ${ROWS_PAST_IT}) AS n;
       RAISE EXCEPTION 'grown';
     EXCEPTION WHEN raise_exception THEN NULL;

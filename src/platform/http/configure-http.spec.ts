@@ -169,6 +169,23 @@ describe('what HTTP itself refuses', () => {
       `POST /api/v1/things HTTP/1.1\r\n${head}Content-Type: ${JSON_TYPE}\r\nTransfer-Encoding: chunked\r\n\r\nZ\r\n`,
       400,
     ],
+    ['an expectation', `GET /health/live HTTP/1.1\r\n${head}Expect: a miracle\r\n\r\n`, 417],
+    ['no version', 'GET /health/live\r\n\r\n', 400],
+    ['a version to come', `GET /health/live HTTP/2.0\r\n${head}\r\n`, 400],
+    ['a Host that is none', 'GET /health/live HTTP/1.1\r\nHost: a b/../\r\n\r\n', 400],
+    ['a fragment', `GET /health/live#x HTTP/1.1\r\n${head}\r\n`, 400],
+    [
+      'a coding that we do not know',
+      `POST /api/v1/things HTTP/1.1\r\n${head}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n`,
+      400,
+    ],
+    ['chunks in HTTP/1.0', 'POST /api/v1/things HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n', 400],
+    ['101 header fields', `GET /health/live HTTP/1.1\r\n${head}${'A: b\r\n'.repeat(99)}\r\n`, 400],
+    [
+      'two Authorizations with a thousand fields between them',
+      `GET /health/live HTTP/1.1\r\n${head}Authorization: a\r\n${'A: b\r\n'.repeat(1100)}Authorization: c\r\n\r\n`,
+      400,
+    ],
     ['a bad escape', `GET /api/v1/things/%c0%80 HTTP/1.1\r\n${head}\r\n`, 404],
     ['the asterisk', `OPTIONS * HTTP/1.1\r\n${head}\r\n`, 404],
     ['an absolute form', `GET http://x/api/v1/token HTTP/1.1\r\n${head}\r\n`, 405],
@@ -185,6 +202,29 @@ describe('what HTTP itself refuses', () => {
     expect(answer.toLowerCase()).toContain('cross-origin-resource-policy: same-origin');
     expect(answer).toMatch(/application\/(problem\+)?json/);
   });
+
+  it.each([
+    [
+      'chunks in HTTP/1.0',
+      'POST /api/v1/things HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+    ],
+    ['another coding', 'POST /api/v1/things HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n'],
+    ['no version', 'GET /health/live\r\n\r\n'],
+    ['an expectation', 'GET /health/live HTTP/1.1\r\nHost: x\r\nExpect: a miracle\r\n\r\n'],
+  ])('reads nothing more on a connection with %s', async (_, request) => {
+    const answer = await raw(`${request}GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n`);
+    expect(answer.match(/^HTTP\/1\.1 \d+/gm)).toHaveLength(1);
+  });
+
+  it.each(['x', '', 'x:8080', '[::1]:3000', 'a-b.example:', 'UPPER_case'])(
+    'takes the Host "%s", and 100 fields',
+    async (host) => {
+      const answer = await raw(
+        `GET /health/live HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n${'A: b\r\n'.repeat(98)}\r\n`,
+      );
+      expect(answer).toContain('HTTP/1.1 200');
+    },
+  );
 
   it('cuts off an answer that fails in the middle', async () => {
     await expect(call('/api/v1/stream')).rejects.toThrow();

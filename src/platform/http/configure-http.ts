@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import { problems } from '../kernel/problem.js';
 import { Admission } from './admission.js';
 import { AllowedMethods } from './allowed-methods.js';
+import { answerInTurn } from './answers-in-turn.js';
 import { registerBodyParsers } from './body-parsers.js';
 import { ErrorFilter } from './error.filter.js';
 import { Farewell } from './farewell.js';
@@ -14,6 +15,7 @@ import { isOAuthPath } from './oauth-path.js';
 import { setUpOpenApi, type ApiDescription } from './openapi.js';
 import { logRequests, REQUEST_LOG } from './request-logging.js';
 import { securityHeaders } from './security-headers.js';
+import { answerExpectation } from './transport-errors.js';
 import { managementValidationPipe } from './validation.js';
 
 /**
@@ -26,6 +28,8 @@ import { managementValidationPipe } from './validation.js';
  */
 export function configureHttp(app: NestFastifyApplication, options: ApiDescription): void {
   const fastify = app.getHttpAdapter().getInstance();
+  answerInTurn(fastify);
+  fastify.server.on('checkExpectation', answerExpectation);
   answerEarly(fastify, options.issuer);
   app.get(Farewell).observe(fastify);
   registerBodyParsers(app);
@@ -48,7 +52,11 @@ function answerEarly(fastify: FastifyInstance, issuer: string): void {
     reply.header('x-request-id', request.id);
     reply.header('cache-control', 'no-store');
     if (isOAuthPath(url)) reply.header('pragma', 'no-cache');
-    if (isAmbiguous(request.raw)) return done(ambiguous);
+    if (isAmbiguous(request.raw)) {
+      // What follows on the connection may be part of the request, in the eyes of another reader.
+      reply.header('connection', 'close');
+      return done(ambiguous);
+    }
     if (request.is404) return done(methods.refusalFor(url));
     done(url.includes('%') ? refusalOfEscapes(url) : undefined);
   });
@@ -57,14 +65,28 @@ function answerEarly(fastify: FastifyInstance, issuer: string): void {
 /** By their lengths, the fields that a request may have once (RFC 9110 §5.3): Node would take the first of several. */
 const SINGLE_FIELDS: Readonly<Record<number, string>> = { 4: 'host', 12: 'content-type', 13: 'authorization' };
 
+/** The most header fields: Node drops what is over a thousand in silence, be it what a proxy has added. */
+const MAX_FIELDS = 100;
+
+/** A host and a port (RFC 9110 §7.2), or nothing. */
+const HOST = /^(?:[\w.~!$&'()*+;=%-]*|\[[\da-f:.]+\])(?::\d*)?$/i;
+
 const ambiguous = problems.validationFailed.withDetail(
-  'The request repeats Host, Content-Type or Authorization, or has no Host.',
+  `The request can be read in more than one way: it is not HTTP/1.0 or 1.1, has more than ${MAX_FIELDS} header fields, a transfer coding other than chunked, a fragment, no Host or no valid one, or repeats Host, Content-Type or Authorization.`,
 );
 
 /** Whether two readers of the request could take it for two different ones. */
-function isAmbiguous({ rawHeaders, headers, httpVersion }: IncomingMessage): boolean {
+function isAmbiguous({ rawHeaders, headers, httpVersion, url = '' }: IncomingMessage): boolean {
+  const { host } = headers;
+  // HTTP/0.9 has no end of a request, and of a version to come the framing is unknown.
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') return true;
   // RFC 9112 §3.2; HTTP/1.0 knows no Host.
-  if (headers.host === undefined && httpVersion === '1.1') return true;
+  if (host === undefined ? httpVersion === '1.1' : !HOST.test(host)) return true;
+  // RFC 9112 §6.1: an HTTP/1.0 message in chunks is one that is not framed; we know no other coding.
+  const coding = headers['transfer-encoding'];
+  if (coding !== undefined && (httpVersion === '1.0' || coding.toLowerCase() !== 'chunked')) return true;
+  // RFC 9112 §3.2: no form of a request's target has one, and who ignores it reads another path.
+  if (url.includes('#') || rawHeaders.length > 2 * MAX_FIELDS) return true;
   let found = 0;
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = rawHeaders[at] ?? '';

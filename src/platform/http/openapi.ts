@@ -17,17 +17,19 @@ export interface ApiDescription {
 
 /**
  * Serves the OpenAPI document at `/api/openapi.json` and its user interface, from files of our own, at `/api/docs`.
- * The document is built when it is first asked for.
+ * The document is written once, when it is first asked for.
  *
  * @param app the application, not yet initialized
  */
 export function setUpOpenApi(app: NestFastifyApplication, description: ApiDescription): void {
-  SwaggerModule.setup('api/docs', app, () => openApiDocument(app, description), {
-    jsonDocumentUrl: 'api/openapi.json',
-    raw: ['json'],
-    ui: false,
+  const fastify = app.getHttpAdapter().getInstance();
+  // Not by `SwaggerModule`: that writes the whole document anew for each request, some 300 KB that anybody may ask for.
+  let written: Buffer | null = null;
+  fastify.get('/api/openapi.json', (_request, reply) => {
+    written ??= Buffer.from(JSON.stringify(openApiDocument(app, description)));
+    return reply.type('application/json; charset=utf-8').send(written);
   });
-  serveApiDocsPage(app.getHttpAdapter().getInstance());
+  serveApiDocsPage(fastify);
 }
 
 /** The OpenAPI 3.1 document of `app`. */

@@ -1,4 +1,4 @@
-import { STATUS_CODES, type ServerResponse } from 'node:http';
+import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { problems } from '../kernel/problem.js';
@@ -30,7 +30,7 @@ export function answerClientError(error: Error & { code?: string }, socket: Sock
     return;
   }
   const { status, detail } = transportFault(error.code);
-  const body = JSON.stringify({ ...problems.validationFailed.withDetail(detail).toBody(), status });
+  const body = bodyOf(status, detail);
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`,
     'Content-Type: application/problem+json',
@@ -40,6 +40,22 @@ export function answerClientError(error: Error & { code?: string }, socket: Sock
     ...Object.entries(API_SECURITY_HEADERS).map(([name, value]) => `${name}: ${value}`),
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+}
+
+/**
+ * Answers 417 to a request whose `Expect` names anything but `100-continue` (RFC 9110 §10.1.1): Node would do it without
+ * our headers. For the server's event `checkExpectation`.
+ */
+export function answerExpectation(_request: IncomingMessage, response: ServerResponse): void {
+  const body = bodyOf(417, 'The request expects what this server does not do.');
+  response.writeHead(417, {
+    'content-type': 'application/problem+json',
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+    connection: 'close',
+    ...API_SECURITY_HEADERS,
+  });
+  response.end(body);
 }
 
 /** Connections that end once what arrived whole on them is answered. */
@@ -64,6 +80,10 @@ function endAfterAnswers(socket: Socket): void {
   ending.add(socket);
   // The answer to the next request takes the place of this one in the same turn.
   pending.once('close', () => setImmediate(endAfterAnswers, socket));
+}
+
+function bodyOf(status: number, detail: string): string {
+  return JSON.stringify({ ...problems.validationFailed.withDetail(detail).toBody(), status });
 }
 
 function transportFault(code: string | undefined): { status: number; detail: string } {

@@ -212,6 +212,52 @@ describe('the embedded PostgreSQL', () => {
     expect(announced.length).toBeGreaterThan(0);
   });
 
+  it('starts the server once more when it is killed again while it recovers', async () => {
+    const dataDirectory = await usedFolder();
+    const announced: string[] = [];
+    const server = await start(dataDirectory, announced);
+    let lost: Error | null = null;
+    server.onExit((reason) => (lost = reason));
+    await query(server.owningUrl, 'CREATE TABLE kept AS SELECT 1 AS one');
+    let killed = 0;
+    for (let time = 0; time < 3; time += 1) {
+      let pid = killed;
+      while (pid === killed || Number.isNaN(pid)) pid = await postmasterPid(dataDirectory).catch(() => Number.NaN);
+      process.kill(pid, 'SIGKILL');
+      killed = pid;
+    }
+    expect(await queryUntilAnswered(server.owningUrl, 'SELECT one FROM kept')).toEqual([{ one: 1 }]);
+    expect(lost).toBeNull();
+    await server.stop();
+  });
+
+  it('tries again after a pause where the server does not start, and stops trying when it is stopped', async () => {
+    const dataDirectory = await usedFolder();
+    const settings = path.join(dataDirectory, 'postgres/cluster/postgresql.conf');
+    const right = await readFile(settings, 'utf8');
+    let failed: () => void = () => undefined;
+    const announce = (line: string) => (line.includes('no_such_setting') ? failed() : undefined);
+    const server = await startEmbeddedPostgres({ dataDirectory, announce });
+    started.push(server);
+    const failsOnce = () => new Promise<void>((resolve) => (failed = resolve));
+
+    let failure = failsOnce();
+    await writeFile(settings, 'no_such_setting = 1\n');
+    process.kill(await postmasterPid(dataDirectory), 'SIGKILL');
+    await failure;
+    await writeFile(settings, right);
+    expect(await queryUntilAnswered(server.owningUrl, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
+
+    failure = failsOnce();
+    await writeFile(settings, 'no_such_setting = 1\n');
+    process.kill(await postmasterPid(dataDirectory), 'SIGKILL');
+    await failure;
+    let lost: Error | null = null;
+    server.onExit((reason) => (lost = reason));
+    await server.stop();
+    expect(lost).toBeNull();
+  });
+
   it('says that it is lost when the server cannot be started again', async () => {
     const dataDirectory = await usedFolder();
     const server = await start(dataDirectory);

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from 'pg';
 import { ensureCluster, removeLeftovers, SUPERUSER, type Passwords } from './cluster.js';
 import { DataDirectoryInUse, lockDataDirectory } from './data-directory-lock.js';
@@ -10,9 +11,11 @@ import { reachServer, stopServer, type ReachedServer } from './server-process.js
 export { DataDirectoryInUse } from './data-directory-lock.js';
 
 const ATTEMPTS = 5;
-/** So many times within so long the server may end by itself and is started again; then it is given up. */
+/** So many times within so long it is tried to start a server again that ended by itself; then it is given up. */
 const REVIVALS = 5;
 const REVIVALS_WITHIN_MS = 60_000;
+/** How long it is waited after a try that failed, in milliseconds; after each further one twice as long. */
+const FIRST_PAUSE_MS = 100;
 
 /** A PostgreSQL server that this process holds. */
 export interface EmbeddedPostgres {
@@ -141,25 +144,42 @@ class HeldServer implements EmbeddedPostgres {
     });
   }
 
-  /** Reaches the server again, or starts it again where it listened before, so that the URLs stay true. */
+  /**
+   * Reaches the server again, or starts it again where it listened before, so that the URLs stay true. It may be killed
+   * again while it recovers: then it is tried anew after a pause, as often as a server may end at all.
+   */
   private async revive(): Promise<void> {
-    try {
-      const now = performance.now();
-      this.revivals.push(now);
-      if (this.revivals.filter((time) => time > now - REVIVALS_WITHIN_MS).length > REVIVALS) {
-        throw new Error('it ended too often');
+    this.options.announce('The connection that holds the embedded PostgreSQL was cut; reaching for it again.');
+    let failure: unknown = new Error('it ended too often');
+    for (let pauseMs = FIRST_PAUSE_MS; this.stopping === null && this.mayTryAgain(); pauseMs *= 2) {
+      try {
+        await this.reachAgain();
+        this.options.announce('The embedded PostgreSQL is reached again.');
+        return;
+      } catch (error) {
+        failure = error;
+        if (error instanceof DataDirectoryInUse) break;
+        this.options.announce(`The embedded PostgreSQL could not be reached: ${messageOf(error)}`);
       }
-      this.options.announce('The connection that holds the embedded PostgreSQL was cut; reaching for it again.');
-      const { endpoint, connection } = await reachAndHold(this.installation, this.passwords, this.endpoint);
-      if (endpoint.port !== this.endpoint.port) {
-        await connection.end();
-        throw new Error('it listens elsewhere now');
-      }
-      this.watch(connection);
-      this.options.announce('The embedded PostgreSQL is reached again.');
-    } catch (cause) {
-      this.lost = new Error(`The embedded PostgreSQL is lost: ${messageOf(cause)}`, { cause });
-      for (const listener of this.listeners) listener(this.lost);
+      await delay(pauseMs);
     }
+    if (this.stopping !== null) return;
+    this.lost = new Error(`The embedded PostgreSQL is lost: ${messageOf(failure)}`, { cause: failure });
+    for (const listener of this.listeners) listener(this.lost);
+  }
+
+  private mayTryAgain(): boolean {
+    const now = performance.now();
+    this.revivals.push(now);
+    return this.revivals.filter((time) => time > now - REVIVALS_WITHIN_MS).length <= REVIVALS;
+  }
+
+  private async reachAgain(): Promise<void> {
+    const { endpoint, connection } = await reachAndHold(this.installation, this.passwords, this.endpoint);
+    if (endpoint.port !== this.endpoint.port) {
+      await connection.end();
+      throw new Error('it listens elsewhere now');
+    }
+    this.watch(connection);
   }
 }
