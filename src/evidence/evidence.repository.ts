@@ -25,6 +25,15 @@ export interface ChainEnd {
   readonly treeSize: number;
 }
 
+/** Events that retention is about to remove. */
+export interface Leftovers {
+  readonly events: number;
+  readonly first: number;
+  readonly last: number;
+  /** Whether each points to the one before it. */
+  readonly linked: boolean;
+}
+
 /** All SQL on trees and checkpoints. */
 @Injectable()
 export class EvidenceRepository {
@@ -250,6 +259,22 @@ export class EvidenceRepository {
       [organizationId],
     );
     return rows[0] === undefined ? null : Number(rows[0].event ?? 0);
+  }
+
+  /** The events up to `through`, seen at one instant; null where there is none. */
+  async leftovers(organizationId: string, through: number): Promise<Leftovers | null> {
+    const rows = await this.unitOfWork.reader.query<
+      { events: string; first: string | null; last: string; linked: boolean }[]
+    >(
+      `SELECT count(*) AS events, min(sequence) AS first, max(sequence) AS last, bool_and(linked) AS linked
+        FROM (
+          SELECT sequence, previous_hash = lag(hash, 1, previous_hash) OVER (ORDER BY sequence) AS linked
+            FROM audit_events WHERE organization_id = $1 AND sequence <= $2) links`,
+      [organizationId, through],
+    );
+    const [row] = rows;
+    if (row === undefined || row.first === null) return null;
+    return { events: Number(row.events), first: Number(row.first), last: Number(row.last), linked: row.linked };
   }
 
   private query<Row extends object>(

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { setImmediate as turn } from 'node:timers/promises';
 import { AuditService, type ChainHead } from '../audit/audit.service.js';
+import { hashOf } from '../platform/kernel/canonical-event.js';
 import { WorkLimit } from '../platform/http/work-limit.js';
 import { Break, type ChainVerdict } from './chain-verdict.js';
 import { ChainWalk, type WalkStart } from './chain-walk.js';
@@ -115,7 +116,10 @@ export class VerificationService {
       await this.compareEarlier(range.kept, start, tree);
       const whole = last === head.sequence;
       const chain = chainFrom(start.sequence);
-      if (range.from === 1) await chain.checkRemoved();
+      if (range.from === 1) {
+        await chain.checkRemoved();
+        await this.checkLeftovers(organizationId, start);
+      }
       await chain.prepare();
       await this.walkEvents(organizationId, walk, chain, last, range.kept);
       if (whole) await this.checkEnd(organizationId, walk, chain, head, state, range.kept);
@@ -156,6 +160,30 @@ export class VerificationService {
     if (from - 1 > head) return { sequence: from - 1, hash: '', rootHash };
     if (before?.sequence !== from - 1) throw new Break(from - 1, 'event_missing');
     return { sequence: from - 1, hash: before.hash, rootHash };
+  }
+
+  /**
+   * What stands before the start is the end of a prefix that retention is removing, oldest first: it leads to the event at
+   * the cut. What does not was put there.
+   */
+  private async checkLeftovers(organizationId: string, { sequence: through, hash }: WalkStart): Promise<void> {
+    const left = through === 0 ? null : await this.repository.leftovers(organizationId, through);
+    if (left === null) return;
+    if (left.last !== through || left.events !== through - left.first + 1)
+      throw new Break(left.first, 'event_inserted');
+    if (!left.linked) throw new Break(left.first, 'link_broken');
+    for (let from = 1; ;) {
+      const events = await this.audit.readForward(organizationId, from, BATCH);
+      for (const event of events) {
+        if (event.sequence > through) return;
+        const isAtCut = event.sequence === through;
+        if (hashOf(event) !== event.hash || (isAtCut && event.hash !== hash)) {
+          throw new Break(event.sequence, 'event_altered');
+        }
+      }
+      if (events.length < BATCH) return;
+      from = (events.at(-1)?.sequence ?? from) + 1;
+    }
   }
 
   private async walkEvents(

@@ -90,6 +90,11 @@ describe('retention by tier', () => {
     expect((await sequences())[0]).toBe(1);
   });
 
+  it('begins with a log that is whole', async () => {
+    await service.database.query('CREATE TABLE removed_events AS TABLE audit_events');
+    expect((await get('/audit/verify')).body).toMatchObject({ valid: true, firstSequence: 1 });
+  });
+
   it('waits for an active webhook, up to the last checkpoint that it has passed', async () => {
     const webhookId = randomUUID();
     await service.database.query(
@@ -197,6 +202,27 @@ describe('retention by tier', () => {
       await sql('DELETE FROM audit_events WHERE organization_id = $1');
       expect(await fault()).toEqual([false, cutAt, 'tail_missing']);
       expect((await get(`/audit/verify?fromSequence=${cutAt}`)).body).toMatchObject({ valid: false });
+    });
+
+    it('an event that was put before the cut, and takes none for one that retention has yet to remove', async () => {
+      const putBack = (condition: string) =>
+        sql(`INSERT INTO audit_events SELECT * FROM removed_events WHERE organization_id = $1 AND ${condition}`);
+      await putBack(`sequence BETWEEN ${cutAt - 2} AND ${cutAt}`);
+      expect(await fault()).toEqual([true, null, undefined]);
+      await sql(
+        `UPDATE audit_events SET action = 'agent.created' WHERE organization_id = $1 AND sequence = $2`,
+        cutAt - 1,
+      );
+      expect(await fault()).toEqual([false, cutAt - 1, 'event_altered']);
+      await restoreEvidence(service.database);
+      await putBack('sequence = 2');
+      expect(await fault()).toEqual([false, 2, 'event_inserted']);
+      await putBack(`sequence = ${cutAt}`);
+      expect(await fault()).toEqual([false, 2, 'event_inserted']);
+      await restoreEvidence(service.database);
+      await putBack(`sequence BETWEEN ${cutAt - 1} AND ${cutAt}`);
+      await sql(`UPDATE audit_events SET hash = sha256(hash) WHERE organization_id = $1 AND sequence = $2`, cutAt - 1);
+      expect(await fault()).toEqual([false, cutAt - 1, 'link_broken']);
     });
 
     it('that the checkpoint at the cut was altered or removed', async () => {
