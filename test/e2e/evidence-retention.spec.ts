@@ -268,7 +268,7 @@ describe('retention by tier', () => {
     });
 
     it('young events: nothing is signed where only the row of a checkpoint says that it is old', async () => {
-      await sql(`UPDATE audit_checkpoints SET issued_at = issued_at - interval '200 days'
+      await sql(`UPDATE audit_checkpoints SET issued_at = issued_at - interval '100 days'
         WHERE organization_id = $1 AND sequence = (SELECT max(sequence) FROM audit_checkpoints WHERE organization_id = $1)`);
       await sql(`UPDATE audit_events SET occurred_at = occurred_at - interval '300 days' WHERE organization_id = $1`);
       const before = await sequences();

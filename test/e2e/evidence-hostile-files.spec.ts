@@ -4,11 +4,11 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { canonicalJson, genesisHash, hashOf, type ChainedEvent } from '../../platform/kernel/canonical-event.js';
-import { checkpointHash } from '../checkpoint.js';
-import { GrowingTree, inclusionPath, leafHash, nodeHash, type SubtreeHash } from '../merkle.js';
-import { auditKeysIn } from './audit-keys.js';
-import { NothingToCompare, verifyFile } from './verify-file.js';
+import { canonicalJson, genesisHash, hashOf, type ChainedEvent } from '../../src/platform/kernel/canonical-event.js';
+import { checkpointHash } from '../../src/evidence/checkpoint.js';
+import { GrowingTree, inclusionPath, leafHash, nodeHash, type SubtreeHash } from '../../src/evidence/merkle.js';
+import { auditKeysIn } from '../../src/evidence/offline/audit-keys.js';
+import { NothingToCompare, verifyFile } from '../../src/evidence/offline/verify-file.js';
 
 /*
  * Whoever hands evidence over may have made the file. Here the audit key is the test's own, so that what is refused is
