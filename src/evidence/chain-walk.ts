@@ -10,6 +10,16 @@ export interface WalkStart {
   readonly sequence: number;
   /** Its hash, to which the first event has to point. */
   readonly hash: string;
+  /** The root that the checkpoint over it states; null where none is known to. */
+  readonly rootHash: string | null;
+}
+
+/** What the row of the stored tree says of it. */
+export interface StoredTree {
+  /** Events in it. */
+  readonly size: number;
+  /** The `hash` of the last of them. */
+  readonly chainHash: Buffer | null;
 }
 
 /**
@@ -28,8 +38,7 @@ export class ChainWalk {
   constructor(
     private readonly start: WalkStart,
     private readonly tree: HashTree,
-    /** How many events the stored tree has. */
-    private readonly treeSize: number,
+    private readonly stored: StoredTree,
   ) {
     this.sequence = start.sequence;
     this.hash = start.hash;
@@ -46,40 +55,48 @@ export class ChainWalk {
     return this.hash;
   }
 
-  /** Takes the tree up to the start from the stored one. */
+  /** Takes the tree up to the start from the stored one. Throws `Break` where a checkpoint there states another. */
   async prepare(): Promise<void> {
-    const { sequence } = this.start;
-    if (sequence === 0 || sequence > this.treeSize) return;
+    const { sequence, rootHash } = this.start;
+    if (sequence === 0 || !this.knowsRoot) return;
     this.growing = new GrowingTree(sequence, await this.tree.subtrees(sequence));
+    if (rootHash !== null && this.growing.root().toString('hex') !== rootHash)
+      throw new Break(sequence, 'tree_altered');
   }
 
   /** Whether the roots of checkpoints can be compared: the tree is known from the first event on. */
   private get knowsRoot(): boolean {
-    return this.start.sequence <= this.treeSize;
+    return this.start.sequence <= this.stored.size;
   }
 
   /** Checks the event that has to come next. Throws `Break`. */
   async take(event: ChainedEvent): Promise<void> {
     const sequence = this.next;
+    if (event.sequence < sequence) throw this.broken(event.sequence, 'event_inserted');
     if (event.sequence !== sequence) throw this.broken(sequence, 'event_missing');
     if (event.previousHash !== this.hash) throw this.broken(sequence, 'link_broken');
     if (hashOf(event) !== event.hash) throw this.broken(sequence, 'event_altered');
     const leaf = leafHash(Buffer.from(event.hash, 'hex'));
     if (this.knowsRoot) this.growing.append(leaf);
-    if (sequence <= this.treeSize) await this.compareLeaf(sequence, leaf);
+    if (sequence <= this.stored.size) await this.compareLeaf(event, leaf);
     this.sequence = sequence;
     this.hash = event.hash;
   }
 
   /** Checks what a checkpoint over the events so far states. Throws `Break`. */
   pass(payload: CheckpointPayload): void {
-    this.compare(payload, 'chain_rewritten');
+    this.compare(payload, this.vouchedSequence, 'chain_rewritten');
     this.vouch();
   }
 
-  /** Checks what a checkpoint states that the caller kept. Throws `Break`. */
-  compareKept(payload: CheckpointPayload): void {
-    this.compare(payload, 'checkpoint_mismatch');
+  /**
+   * Checks what a checkpoint states that the caller kept. Throws `Break`.
+   *
+   * @param agreed the last event up to which it and the stored checkpoints agree: where it contradicts them, theirs do not
+   *   vouch for anything beyond
+   */
+  compareKept(payload: CheckpointPayload, agreed: number): void {
+    this.compare(payload, Math.max(agreed, this.start.sequence), 'checkpoint_mismatch');
   }
 
   /** The end of the walk: a difference that no checkpoint has explained is one of the stored tree. Throws `Break`. */
@@ -102,10 +119,10 @@ export class ChainWalk {
     };
   }
 
-  private compare(payload: CheckpointPayload, reason: BreakReason): void {
+  private compare(payload: CheckpointPayload, right: number, reason: BreakReason): void {
     const sameRoot = !this.knowsRoot || this.growing.root().toString('hex') === payload.rootHash;
     if (payload.hash === this.hash && sameRoot) return;
-    throw new Break(this.differsAt ?? this.vouchedSequence + 1, reason);
+    throw new Break(this.differsAt ?? right + 1, reason);
   }
 
   /** A checkpoint agreed with the events, so where the stored tree differed, the tree was changed. */
@@ -114,10 +131,11 @@ export class ChainWalk {
     this.vouchedSequence = this.sequence;
   }
 
-  private async compareLeaf(sequence: number, leaf: Buffer): Promise<void> {
+  private async compareLeaf({ sequence, hash }: ChainedEvent, leaf: Buffer): Promise<void> {
     if (this.differsAt !== null) return;
     const stored = await this.tree.leaf(sequence - 1);
-    const same = stored !== null && stored.equals(leaf);
+    const isLast = sequence === this.stored.size;
+    const same = stored?.equals(leaf) === true && (!isLast || this.stored.chainHash?.toString('hex') === hash);
     if (!same || (sequence % TILE_WIDTH === 0 && !(await this.isBoundAt(sequence)))) this.differsAt = sequence;
   }
 

@@ -3,6 +3,7 @@ import { sign } from 'node:crypto';
 import { KeysService } from '../keys/keys.service.js';
 import { canonicalJson } from '../platform/kernel/canonical-event.js';
 import {
+  AUDIT_ALGORITHM,
   CHECKPOINT_TYP,
   CUT_TYP,
   openCheckpoint,
@@ -55,7 +56,7 @@ export class CheckpointSigner {
    */
   async signStatement(payload: object, typ: string): Promise<string> {
     const { algorithm, kid, privateKey } = await this.keys.auditSigner();
-    if (algorithm !== 'ES256') throw new Error('audit keys sign with ES256');
+    if (algorithm !== AUDIT_ALGORITHM) throw new Error(`audit keys sign with ${AUDIT_ALGORITHM}`);
     const input = [JSON.stringify({ alg: algorithm, kid, typ }), canonicalJson(payload)]
       .map((part) => Buffer.from(part, 'utf8').toString('base64url'))
       .join('.');

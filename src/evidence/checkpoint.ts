@@ -6,6 +6,9 @@ export const CHECKPOINT_TYP = 'audit-checkpoint+jwt';
 /** The `typ` of the statement that retention has removed the beginning of a chain. */
 export const CUT_TYP = 'audit-cut+jwt';
 
+/** What audit keys sign with. */
+export const AUDIT_ALGORITHM = 'ES256';
+
 /** A longer statement is none of ours. */
 const MAX_STATEMENT_LENGTH = 4096;
 const SHA256_HEX = /^[0-9a-f]{64}$/;
@@ -65,23 +68,33 @@ export async function openCut(jws: string, findKey: FindKey): Promise<CutPayload
 
 /** What a checkpoint says, its signature not verified: only for our own, as it stands in the database. */
 export function readCheckpoint(jws: string): CheckpointPayload {
-  const payload: unknown = JSON.parse(Buffer.from(jws.split('.', 2)[1] ?? '', 'base64url').toString('utf8'));
+  const payload = payloadOf(jws);
   if (!isCheckpointPayload(payload)) throw new Error('a stored checkpoint is malformed');
   return payload;
 }
 
+/** What stands in the payload of a JWS, its signature not verified; null where that is no JSON. */
+export function payloadOf(jws: string): unknown {
+  try {
+    return JSON.parse(Buffer.from(jws.split('.', 2)[1] ?? '', 'base64url').toString('utf8')) as unknown;
+  } catch {
+    return null;
+  }
+}
+
 /**
- * What an authentic statement of a kind says; null where it is none. The algorithm is the key's, never the statement's
- * to choose (RFC 8725 §3.1).
+ * What an authentic statement of a kind says; null where it is none. The algorithm is neither the statement's nor the key's
+ * to choose (RFC 8725 §3.1), and none of our statements has an extension (RFC 7515 §4.1.11).
  */
 export async function openStatement(jws: string, typ: string, findKey: FindKey): Promise<unknown> {
   if (jws.length > MAX_STATEMENT_LENGTH) return null;
   try {
     const header = decodeProtectedHeader(jws);
-    if (header.typ !== typ || typeof header.kid !== 'string') return null;
+    if (header.typ !== typ || header.alg !== AUDIT_ALGORITHM || header.crit !== undefined) return null;
+    if (typeof header.kid !== 'string') return null;
     const key = await findKey(header.kid);
-    if (key === null || key.algorithm !== header.alg) return null;
-    const { payload } = await compactVerify(jws, key.publicKey, { algorithms: [key.algorithm] });
+    if (key === null || key.algorithm !== AUDIT_ALGORITHM) return null;
+    const { payload } = await compactVerify(jws, key.publicKey, { algorithms: [AUDIT_ALGORITHM] });
     return JSON.parse(Buffer.from(payload).toString('utf8')) as unknown;
   } catch (error) {
     if (isDatabaseTrouble(error)) throw error;
@@ -99,7 +112,8 @@ function isDatabaseTrouble(error: unknown): boolean {
   );
 }
 
-function isCheckpointPayload(value: unknown): value is CheckpointPayload {
+/** Whether a value has the members of a checkpoint. */
+export function isCheckpointPayload(value: unknown): value is CheckpointPayload {
   const members = membersOf(value);
   return (
     members !== null &&

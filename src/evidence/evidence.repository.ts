@@ -12,6 +12,28 @@ interface CheckpointRow {
   issued_at: Date;
 }
 
+/** Where a chain ends, and what was made of it up to there. */
+export interface ChainEnd {
+  /** The head that the ledger names. */
+  readonly head: number;
+  /** The first event beyond it; null where there is none. */
+  readonly beyond: number | null;
+  /** The sequence of the newest checkpoint; 0 where there is none. */
+  readonly newestCheckpoint: number;
+  /** The one that the row of the tree names. */
+  readonly namedCheckpoint: number;
+  readonly treeSize: number;
+}
+
+/** Events that retention is about to remove. */
+export interface Leftovers {
+  readonly events: number;
+  readonly first: number;
+  readonly last: number;
+  /** Whether each points to the one before it. */
+  readonly linked: boolean;
+}
+
 /** All SQL on trees and checkpoints. */
 @Injectable()
 export class EvidenceRepository {
@@ -206,34 +228,53 @@ export class EvidenceRepository {
     return rows.map(toStoredCheckpoint);
   }
 
-  /**
-   * What stands beyond the head that the ledger names, seen at one instant: the first event there, or null, whether
-   * there is a checkpoint, and where the head is.
-   */
-  async beyondHead(organizationId: string): Promise<{ head: number; event: number | null; checkpoint: boolean }> {
-    const rows = await this.unitOfWork.reader.query<{ head: string; event: string | null; checkpoint: boolean }[]>(
+  /** The end of a chain, seen at one instant: what stands beyond its head, and how far checkpoints and tree go. */
+  async end(organizationId: string): Promise<ChainEnd> {
+    const rows = await this.unitOfWork.reader.query<
+      { head: string; beyond: string | null; newest: string; named: string; size: string }[]
+    >(
       `SELECT l.sequence AS head,
-          (SELECT min(e.sequence) FROM audit_events e WHERE e.organization_id = $1 AND e.sequence > l.sequence) AS event,
-          EXISTS (SELECT 1 FROM audit_checkpoints c WHERE c.organization_id = $1 AND c.sequence > l.sequence) AS checkpoint
-        FROM organization_ledgers l WHERE l.organization_id = $1`,
+          (SELECT min(e.sequence) FROM audit_events e WHERE e.organization_id = $1 AND e.sequence > l.sequence) AS beyond,
+          coalesce((SELECT max(c.sequence) FROM audit_checkpoints c WHERE c.organization_id = $1), 0) AS newest,
+          coalesce(t.checkpoint_sequence, 0) AS named, coalesce(t.size, 0) AS size
+        FROM organization_ledgers l LEFT JOIN audit_trees t ON t.organization_id = l.organization_id
+        WHERE l.organization_id = $1`,
       [organizationId],
     );
     const [row] = rows;
     return {
       head: Number(row?.head ?? 0),
-      event: row === undefined || row.event === null ? null : Number(row.event),
-      checkpoint: row?.checkpoint ?? false,
+      beyond: row === undefined || row.beyond === null ? null : Number(row.beyond),
+      newestCheckpoint: Number(row?.newest ?? 0),
+      namedCheckpoint: Number(row?.named ?? 0),
+      treeSize: Number(row?.size ?? 0),
     };
   }
 
-  /** The first event that stands before the first place of the chain, or null. */
+  /** The first event that stands before the first place of the chain, or 0 for one without a place; null where there is none. */
   async belowFirst(organizationId: string): Promise<number | null> {
     const rows = await this.unitOfWork.reader.query<{ event: string | null }[]>(
-      'SELECT min(sequence) AS event FROM audit_events WHERE organization_id = $1 AND sequence < 1',
+      `SELECT sequence AS event FROM audit_events WHERE organization_id = $1 AND (sequence < 1 OR sequence IS NULL)
+        ORDER BY sequence LIMIT 1`,
       [organizationId],
     );
-    const event = rows[0]?.event ?? null;
-    return event === null ? null : Number(event);
+    return rows[0] === undefined ? null : Number(rows[0].event ?? 0);
+  }
+
+  /** The events up to `through`, seen at one instant; null where there is none. */
+  async leftovers(organizationId: string, through: number): Promise<Leftovers | null> {
+    const rows = await this.unitOfWork.reader.query<
+      { events: string; first: string | null; last: string; linked: boolean }[]
+    >(
+      `SELECT count(*) AS events, min(sequence) AS first, max(sequence) AS last, bool_and(linked) AS linked
+        FROM (
+          SELECT sequence, previous_hash = lag(hash, 1, previous_hash) OVER (ORDER BY sequence) AS linked
+            FROM audit_events WHERE organization_id = $1 AND sequence <= $2) links`,
+      [organizationId, through],
+    );
+    const [row] = rows;
+    if (row === undefined || row.first === null) return null;
+    return { events: Number(row.events), first: Number(row.first), last: Number(row.last), linked: row.linked };
   }
 
   private query<Row extends object>(

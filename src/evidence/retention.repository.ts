@@ -8,6 +8,8 @@ export interface ExpiredPrefix {
   readonly through: number;
   /** The checkpoint at the cut. */
   readonly checkpoint: string;
+  /** When it was issued, as its row says. */
+  readonly issuedAt: Date;
   /** The signed statement, where an earlier sweep has made it and did not end. */
   readonly cut: string | null;
 }
@@ -23,15 +25,15 @@ export class RetentionRepository {
    */
   async expired(after: string, limit: number): Promise<ExpiredPrefix[]> {
     const rows = await this.unitOfWork.reader.query<
-      { organization_id: string; through: string; checkpoint: string; cut: string | null }[]
+      { organization_id: string; through: string; checkpoint: string; issued_at: Date; cut: string | null }[]
     >(
-      `SELECT o.organization_id, c.sequence AS through, c.checkpoint,
+      `SELECT o.organization_id, c.sequence AS through, c.checkpoint, c.issued_at,
           CASE WHEN a.removed_through = c.sequence THEN a.cut END AS cut
         FROM organizations o
         JOIN tiers t ON t.name = o.tier
         JOIN audit_trees a ON a.organization_id = o.organization_id
         CROSS JOIN LATERAL (
-          SELECT k.sequence, k.checkpoint FROM audit_checkpoints k
+          SELECT k.sequence, k.checkpoint, k.issued_at FROM audit_checkpoints k
             WHERE k.organization_id = o.organization_id AND k.issued_at < now() - make_interval(
               days => coalesce(o.limit_audit_retention_days, t.audit_retention_days)::integer)
             ORDER BY k.issued_at DESC LIMIT 1) c
@@ -44,6 +46,7 @@ export class RetentionRepository {
       organizationId: row.organization_id,
       through: Number(row.through),
       checkpoint: row.checkpoint,
+      issuedAt: row.issued_at,
       cut: row.cut,
     }));
   }

@@ -74,14 +74,18 @@ export class RetentionService implements BeforeApplicationShutdown {
     }
   }
 
-  private async remove({ organizationId, through, checkpoint, cut }: ExpiredPrefix): Promise<void> {
+  private async remove({ organizationId, through, checkpoint, issuedAt, cut }: ExpiredPrefix): Promise<void> {
     try {
       const free = await this.freeThrough(organizationId, through);
       const cutAt =
-        free >= through ? { sequence: through, checkpoint } : await this.checkpointWithin(organizationId, free);
+        free >= through
+          ? { sequence: through, checkpoint, issuedAt }
+          : await this.checkpointWithin(organizationId, free);
       if (cutAt === null) return;
       const payload = await this.signer.open(cutAt.checkpoint);
-      if (payload?.organizationId !== organizationId || payload.sequence !== cutAt.sequence) {
+      // Its age decides what goes, so that is not the row's to say.
+      const isIssuedThen = payload?.issuedAt === cutAt.issuedAt.toISOString();
+      if (payload?.organizationId !== organizationId || payload.sequence !== cutAt.sequence || !isIssuedThen) {
         throw new Error(`the checkpoint at ${cutAt.sequence} is not authentic`);
       }
       const statement = cutAt.sequence === through && cut !== null ? cut : await this.signCut(payload);

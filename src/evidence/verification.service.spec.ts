@@ -77,8 +77,14 @@ async function verify(
   const repository: Partial<EvidenceRepository> = {
     tree: () => Promise.resolve(null),
     belowFirst: () => Promise.resolve(stray !== null && stray < 1 ? stray : null),
-    beyondHead: () =>
-      Promise.resolve({ head: ledger.sequence, event: stray !== null && stray > 0 ? stray : null, checkpoint: false }),
+    end: () =>
+      Promise.resolve({
+        head: ledger.sequence,
+        beyond: stray !== null && stray > 0 ? stray : null,
+        newestCheckpoint: 0,
+        namedCheckpoint: 0,
+        treeSize: 0,
+      }),
     checkpointsBefore: () => Promise.resolve([]),
     checkpointsFrom: () => Promise.resolve([]),
   };
@@ -229,8 +235,19 @@ describe('the verification of a chain', () => {
     const events = chainOf(2500);
     const { verdict, reads } = await verify(events);
     expect(verdict).toMatchObject({ valid: true, checked: 2500 });
-    expect(reads).toEqual([500, 500, 500, 500, 500]);
+    // One more each, which would show a second event in the last place.
+    expect(reads).toEqual([501, 501, 501, 501, 500]);
     const broken = altered(events, 1001, (event) => rehashed({ ...event, previousHash: '00'.repeat(32) }));
     expect((await verify(broken)).verdict).toMatchObject(brokenAt(1001, 'link_broken'));
+  });
+
+  it.each([1, 7, 499, 500, 501, 1000, 1200])('finds a second event in place %i', async (sequence) => {
+    const events = chainOf(1200);
+    const head = { sequence: 1200, hash: events.at(-1)?.hash ?? '' };
+    const second = rehashed({ ...(events[sequence - 1] as ChainedEvent), userAgent: 'nobody' });
+    for (const place of [sequence - 1, sequence]) {
+      const { verdict } = await verify(events.toSpliced(place, 0, second), { head });
+      expect(verdict).toMatchObject(brokenAt(sequence, 'event_inserted'));
+    }
   });
 });

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { setImmediate as turn } from 'node:timers/promises';
 import { AuditService, type ChainHead } from '../audit/audit.service.js';
+import { hashOf } from '../platform/kernel/canonical-event.js';
 import { WorkLimit } from '../platform/http/work-limit.js';
 import { Break, type ChainVerdict } from './chain-verdict.js';
 import { ChainWalk, type WalkStart } from './chain-walk.js';
@@ -100,25 +101,31 @@ export class VerificationService {
 
   private async walk(organizationId: string, range: Range, head: ChainHead, state: TreeState): Promise<ChainVerdict> {
     const tree = this.checkpoints.treeOf(organizationId);
-    let walk = new ChainWalk({ sequence: 0, hash: '' }, tree, state.size);
+    let walk = new ChainWalk({ sequence: 0, hash: '', rootHash: null }, tree, state);
+    const chainFrom = (after: number) =>
+      new CheckpointChain(this.repository, this.signer, organizationId, after, state.checkpointSequence);
     try {
-      const start = await this.startOf(organizationId, range, state);
-      walk = new ChainWalk(start, tree, state.size);
+      const start = await this.startOf(organizationId, range, state, chainFrom(state.removedThrough));
+      walk = new ChainWalk(start, tree, state);
+      // No ledger stands before what retention has removed, nor before the start of the chain.
+      const least = state.cut === null ? 0 : state.removedThrough;
+      if (head.sequence < least) throw new Break(Math.max(head.sequence, 0) + 1, 'tail_missing');
       const last = Math.min(range.to, head.sequence);
       if (start.sequence > last && start.sequence !== head.sequence) return walk.verdict(null);
       await walk.prepare();
       await this.compareEarlier(range.kept, start, tree);
       const whole = last === head.sequence;
-      const chain = new CheckpointChain(
-        this.repository,
-        this.signer,
-        organizationId,
-        start.sequence,
-        state.checkpointSequence,
-      );
+      const chain = chainFrom(start.sequence);
+      if (range.from === 1) {
+        await chain.checkRemoved();
+        await this.checkLeftovers(organizationId, start);
+      }
       await chain.prepare();
       await this.walkEvents(organizationId, walk, chain, last, range.kept);
       if (whole) await this.checkEnd(organizationId, walk, chain, head, state, range.kept);
+      if (range.kept !== null && !(await chain.hasNamedBy(range.kept))) {
+        throw new Break(range.kept.sequence, 'checkpoint_missing');
+      }
       walk.finish();
       return walk.verdict(null);
     } catch (error) {
@@ -129,24 +136,54 @@ export class VerificationService {
   }
 
   /** Where the walk begins: where retention has cut, behind the event before `from`, or at the start of the chain. */
-  private async startOf(organizationId: string, { from }: Range, state: TreeState): Promise<WalkStart> {
+  private async startOf(
+    organizationId: string,
+    { from }: Range,
+    state: TreeState,
+    chain: CheckpointChain,
+  ): Promise<WalkStart> {
     const stray = from === 1 ? await this.repository.belowFirst(organizationId) : null;
     if (stray !== null) throw new Break(stray, 'event_inserted');
     if (state.cut !== null && from <= state.removedThrough + 1) {
       const cut = await this.signer.openCut(state.cut);
       const says = cut?.organizationId === organizationId && cut.removedThrough === state.removedThrough;
       if (cut === null || !says) throw new Break(state.removedThrough, 'cut_altered');
-      if ((await this.repository.checkpoint(organizationId, cut.removedThrough)) === null) {
-        throw new Break(cut.removedThrough, 'checkpoint_missing');
-      }
-      return { sequence: cut.removedThrough, hash: cut.hash };
+      const cutAt = await chain.at(cut.removedThrough);
+      if (cutAt === null) throw new Break(cut.removedThrough, 'checkpoint_missing');
+      if (cutAt.hash !== cut.hash) throw new Break(cut.removedThrough, 'cut_altered');
+      return { sequence: cut.removedThrough, hash: cut.hash, rootHash: cutAt.rootHash };
     }
-    if (from === 1) return { sequence: 0, hash: this.audit.genesis(organizationId).toString('hex') };
+    const rootHash = null;
+    if (from === 1) return { sequence: 0, hash: this.audit.genesis(organizationId).toString('hex'), rootHash };
     const [before] = await this.audit.readForward(organizationId, from - 1, 1);
     const { sequence: head } = await this.audit.head(organizationId);
-    if (from - 1 > head) return { sequence: from - 1, hash: '' };
+    if (from - 1 > head) return { sequence: from - 1, hash: '', rootHash };
     if (before?.sequence !== from - 1) throw new Break(from - 1, 'event_missing');
-    return { sequence: from - 1, hash: before.hash };
+    return { sequence: from - 1, hash: before.hash, rootHash };
+  }
+
+  /**
+   * What stands before the start is the end of a prefix that retention is removing, oldest first: it leads to the event at
+   * the cut. What does not was put there.
+   */
+  private async checkLeftovers(organizationId: string, { sequence: through, hash }: WalkStart): Promise<void> {
+    const left = through === 0 ? null : await this.repository.leftovers(organizationId, through);
+    if (left === null) return;
+    if (left.last !== through || left.events !== through - left.first + 1)
+      throw new Break(left.first, 'event_inserted');
+    if (!left.linked) throw new Break(left.first, 'link_broken');
+    for (let from = 1; ;) {
+      const events = await this.audit.readForward(organizationId, from, BATCH);
+      for (const event of events) {
+        if (event.sequence > through) return;
+        const isAtCut = event.sequence === through;
+        if (hashOf(event) !== event.hash || (isAtCut && event.hash !== hash)) {
+          throw new Break(event.sequence, 'event_altered');
+        }
+      }
+      if (events.length < BATCH) return;
+      from = (events.at(-1)?.sequence ?? from) + 1;
+    }
   }
 
   private async walkEvents(
@@ -157,27 +194,32 @@ export class VerificationService {
     kept: CheckpointPayload | null,
   ): Promise<void> {
     let due = await chain.peek();
-    const read = (from: number) => this.audit.readForward(organizationId, from, Math.min(BATCH, last - from + 1));
+    let agreed = 0;
+    // One more than may stand there, so that two events in one place do not push each other out of sight.
+    const read = (from: number) => this.audit.readForward(organizationId, from, Math.min(BATCH, last - from + 1) + 1);
     let reading = walk.next <= last ? read(walk.next) : null;
     while (reading !== null) {
       const events = await reading;
       // The next batch is read while this one is checked.
       const from = walk.next + BATCH;
+      const end = Math.min(from - 1, last);
       reading = from <= last ? read(from) : null;
       reading?.catch(() => undefined);
-      if (events.length === 0) throw new Break(walk.next, 'event_missing');
       for (const event of events) {
+        if (event.sequence > end) break;
         await walk.take(event);
         if (due === event.sequence) {
           walk.pass(await chain.take());
+          // The one that the kept one names as the one before it: up to there both tell the same.
+          if (chain.lastHash === kept?.previousCheckpointHash) agreed = event.sequence;
           due = await chain.peek();
         }
-        if (kept?.sequence === event.sequence) walk.compareKept(kept);
+        if (kept?.sequence === event.sequence) walk.compareKept(kept, agreed);
       }
+      if (walk.next <= end) throw new Break(walk.next, 'event_missing');
       // Requests that came meanwhile are served between two batches.
       await turn();
     }
-    if (walk.next <= last) throw new Break(walk.next, 'event_missing');
   }
 
   /** What the end of the chain has to agree with: the ledger's head, the tree's row, and that nothing stands beyond. */
@@ -189,15 +231,19 @@ export class VerificationService {
     state: TreeState,
     kept: CheckpointPayload | null,
   ): Promise<void> {
-    const beyond = await this.repository.beyondHead(organizationId);
+    const end = await this.repository.end(organizationId);
     if (kept !== null && kept.sequence > head.sequence) throw new Break(head.sequence + 1, 'tail_missing');
-    if (beyond.checkpoint) throw new Break(beyond.head + 1, 'tail_missing');
+    if (end.newestCheckpoint > end.head) throw new Break(end.head + 1, 'tail_missing');
     if (state.checkpointSequence > 0 && chain.namedHash !== state.checkpointHash) {
       throw new Break(state.checkpointSequence, 'checkpoint_missing');
     }
     if (walk.headHash !== head.hash) throw new Break(head.sequence, 'head_mismatch');
-    if (beyond.event !== null) throw new Break(beyond.event, 'event_inserted');
-    if (state.size > beyond.head) throw new Break(beyond.head + 1, 'tail_missing');
+    if (end.beyond !== null) throw new Break(end.beyond, 'event_inserted');
+    if (end.treeSize > end.head) throw new Break(end.head + 1, 'tail_missing');
+    if (end.newestCheckpoint < end.namedCheckpoint) throw new Break(end.namedCheckpoint, 'checkpoint_missing');
+    if (end.newestCheckpoint > Math.min(end.namedCheckpoint, end.treeSize)) {
+      throw new Break(end.newestCheckpoint, 'tree_altered');
+    }
   }
 
   /** A kept checkpoint over events that retention has removed is compared with the tree, which outlives them. */

@@ -102,6 +102,15 @@ describe('receipts', () => {
       ['from=1e3&to=x', 400],
       [`from=${earlier?.sequence}&to=${Number(later?.sequence) + 1}`, 404],
       [`from=${earlier?.sequence}&to=999999`, 404],
+      [`from=${later?.sequence}&to=${later?.sequence}`, 200],
+      [`from=-1&to=${later?.sequence}`, 400],
+      [`from=${later?.sequence}&to=-1`, 400],
+      [`from=0&to=0`, 400],
+      [`from=1.5&to=${later?.sequence}`, 400],
+      [`from=1&from=2&to=${later?.sequence}`, 400],
+      [`from=1&to=9007199254740993`, 400],
+      [`from=1&to=9007199254740991`, 404],
+      [`from=9007199254740991&to=${later?.sequence}`, 400],
       [`from=1&to=2&organizationId=${claimsOf(operator)['org'] as string}`, 403],
     ] as const) {
       expect([query, (await get(`/audit/consistency?${query}`)).status]).toEqual([query, expected]);
@@ -134,6 +143,21 @@ describe('receipts', () => {
     await service.database.query('UPDATE audit_events SET hash = previous_hash WHERE event_id = $1', [jti]);
     const { status, body } = await get(`/audit/receipt?jti=${String(jti)}`);
     expect([status, body['code']]).toEqual([409, 'conflict']);
+  });
+
+  it('share no cursor with another tenant’s lists, nor one list with another', async () => {
+    await service.api.call('GET', '/audit/checkpoint', operator);
+    await service.api.token(service.operator);
+    await service.api.call('GET', '/audit/checkpoint', operator);
+    const cursorOf = async (path: string) => (await get(`${path}?limit=1`, operator)).body['nextCursor'] as string;
+    for (const path of ['/audit', '/audit/checkpoints']) {
+      for (const from of ['/audit', '/audit/checkpoints']) {
+        const cursor = await cursorOf(from);
+        expect([path, from, (await get(`${path}?cursor=${cursor}`)).status]).toEqual([path, from, 400]);
+        const expected = path === from ? 200 : 400;
+        expect([path, from, (await get(`${path}?cursor=${cursor}`, operator)).status]).toEqual([path, from, expected]);
+      }
+    }
   });
 
   it('leave other tenants’ exports and checkpoints alone', async () => {

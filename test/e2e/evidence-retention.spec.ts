@@ -1,12 +1,15 @@
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
+import { CheckpointSigner } from '../../src/evidence/checkpoint-signer.js';
+import type { CutPayload } from '../../src/evidence/checkpoint.js';
 import { RetentionService } from '../../src/evidence/retention.service.js';
 import { claimsOf, type TestAgent } from '../support/api.js';
+import { restoreEvidence, saveEvidence } from '../support/chain-forgery.js';
 import { addOrganization } from '../support/organizations.js';
 import { startTestApp, type TestApp } from '../support/test-app.js';
 
@@ -21,6 +24,8 @@ describe('retention by tier', () => {
   /** A checkpoint from long ago, over fewer events than were removed. */
   let old: string;
   let cutAt: number;
+  /** The statement of the first cut, which a later one replaced. */
+  let firstCut: string;
 
   const get = (url: string) => service.api.call('GET', url, token);
   const issue = async (count: number) => {
@@ -34,6 +39,13 @@ describe('retention by tier', () => {
         [tenant],
       )
     ).map(({ sequence }) => Number(sequence));
+  const cut = async () => {
+    const [row] = await service.database.query<{ cut: string }>(
+      'SELECT cut FROM audit_trees WHERE organization_id = $1',
+      [tenant],
+    );
+    return row?.cut ?? '';
+  };
   const checkpoint = async () => (await get('/audit/checkpoint')).body['checkpoint'] as string;
 
   beforeAll(async () => {
@@ -78,6 +90,11 @@ describe('retention by tier', () => {
     expect((await sequences())[0]).toBe(1);
   });
 
+  it('begins with a log that is whole', async () => {
+    await service.database.query('CREATE TABLE removed_events AS TABLE audit_events');
+    expect((await get('/audit/verify')).body).toMatchObject({ valid: true, firstSequence: 1 });
+  });
+
   it('waits for an active webhook, up to the last checkpoint that it has passed', async () => {
     const webhookId = randomUUID();
     await service.database.query(
@@ -101,6 +118,7 @@ describe('retention by tier', () => {
     await service.app.get(RetentionService).sweep();
     expect((await sequences())[0]).toBe(first + 1);
     expect((await get('/audit/verify')).body).toMatchObject({ valid: true, firstSequence: first + 1 });
+    firstCut = await cut();
     await service.database.query('UPDATE webhook_lanes SET active = false WHERE webhook_id = $1', [webhookId]);
   });
 
@@ -161,6 +179,103 @@ describe('retention by tier', () => {
     } finally {
       await rm(folder, { recursive: true });
     }
+  });
+
+  describe('does not hide', () => {
+    const fault = async () => {
+      const { body } = await get('/audit/verify');
+      return [body['valid'], body['brokenAt'], body['reason']];
+    };
+    const first = () => claimsOf(old)['sequence'] as number;
+    const sql = (text: string, ...values: unknown[]) => service.database.query(text, [tenant, ...values]);
+    const signCut = (more: object) =>
+      service.app.get(CheckpointSigner).signCut({ ...(claimsOf(firstCut) as unknown as CutPayload), ...more });
+    const setCut = (statement: string, through: number) =>
+      sql('UPDATE audit_trees SET cut = $2, removed_through = $3 WHERE organization_id = $1', statement, through);
+
+    beforeAll(() => saveEvidence(service.database));
+    afterEach(() => restoreEvidence(service.database));
+
+    it('a ledger that was set back before the cut', async () => {
+      await sql('UPDATE organization_ledgers SET sequence = $2 WHERE organization_id = $1', cutAt - 1);
+      expect(await fault()).toEqual([false, cutAt, 'tail_missing']);
+      await sql('DELETE FROM audit_events WHERE organization_id = $1');
+      expect(await fault()).toEqual([false, cutAt, 'tail_missing']);
+      expect((await get(`/audit/verify?fromSequence=${cutAt}`)).body).toMatchObject({ valid: false });
+    });
+
+    it('an event that was put before the cut, and takes none for one that retention has yet to remove', async () => {
+      const putBack = (condition: string) =>
+        sql(`INSERT INTO audit_events SELECT * FROM removed_events WHERE organization_id = $1 AND ${condition}`);
+      await putBack(`sequence BETWEEN ${cutAt - 2} AND ${cutAt}`);
+      expect(await fault()).toEqual([true, null, undefined]);
+      await sql(
+        `UPDATE audit_events SET action = 'agent.created' WHERE organization_id = $1 AND sequence = $2`,
+        cutAt - 1,
+      );
+      expect(await fault()).toEqual([false, cutAt - 1, 'event_altered']);
+      await restoreEvidence(service.database);
+      await putBack('sequence = 2');
+      expect(await fault()).toEqual([false, 2, 'event_inserted']);
+      await putBack(`sequence = ${cutAt}`);
+      expect(await fault()).toEqual([false, 2, 'event_inserted']);
+      await restoreEvidence(service.database);
+      await putBack(`sequence BETWEEN ${cutAt - 1} AND ${cutAt}`);
+      await sql(`UPDATE audit_events SET hash = sha256(hash) WHERE organization_id = $1 AND sequence = $2`, cutAt - 1);
+      expect(await fault()).toEqual([false, cutAt - 1, 'link_broken']);
+    });
+
+    it('that the checkpoint at the cut was altered or removed', async () => {
+      const at = 'organization_id = $1 AND sequence = $2';
+      await sql(
+        `UPDATE audit_checkpoints SET checkpoint = overlay(checkpoint PLACING 'XYZ' FROM 200) WHERE ${at}`,
+        cutAt,
+      );
+      expect(await fault()).toEqual([false, cutAt, 'checkpoint_altered']);
+      await restoreEvidence(service.database);
+      await sql(`UPDATE audit_checkpoints SET issued_at = issued_at - interval '1 day' WHERE ${at}`, cutAt);
+      expect(await fault()).toEqual([false, cutAt, 'checkpoint_altered']);
+      await restoreEvidence(service.database);
+      await sql(`DELETE FROM audit_checkpoints WHERE ${at}`, cutAt);
+      expect(await fault()).toEqual([false, cutAt, 'checkpoint_missing']);
+    });
+
+    it('that a checkpoint from before the cut was altered or removed', async () => {
+      const at = 'organization_id = $1 AND sequence = $2';
+      await sql(`UPDATE audit_checkpoints SET checkpoint = left(checkpoint, -3) || 'XYZ' WHERE ${at}`, first());
+      expect(await fault()).toEqual([false, first(), 'checkpoint_altered']);
+      await sql(`DELETE FROM audit_checkpoints WHERE ${at}`, first());
+      expect(await fault()).toEqual([false, cutAt, 'checkpoint_missing']);
+    });
+
+    it('that the tree before the cut was altered', async () => {
+      await sql(`UPDATE audit_tree_tiles SET hashes = set_bit(hashes, 5, 1 - get_bit(hashes, 5))
+        WHERE organization_id = $1 AND level = 0`);
+      expect(await fault()).toEqual([false, cutAt, 'tree_altered']);
+    });
+
+    it('events that no cut covers: not under an older one, one of somebody else, or one of another chain', async () => {
+      await setCut(firstCut, first());
+      expect(await fault()).toEqual([false, first() + 1, 'event_missing']);
+      await setCut(await signCut({ removedThrough: cutAt + 1 }), cutAt + 1);
+      expect(await fault()).toEqual([false, cutAt + 1, 'checkpoint_missing']);
+      await setCut(await signCut({ removedThrough: cutAt, organizationId: randomUUID() }), cutAt);
+      expect(await fault()).toEqual([false, cutAt, 'cut_altered']);
+      await setCut(await signCut({ removedThrough: cutAt }), cutAt);
+      expect(await fault()).toEqual([false, cutAt, 'cut_altered']);
+      await setCut(await checkpoint(), cutAt);
+      expect(await fault()).toEqual([false, cutAt, 'cut_altered']);
+    });
+
+    it('young events: nothing is signed where only the row of a checkpoint says that it is old', async () => {
+      await sql(`UPDATE audit_checkpoints SET issued_at = issued_at - interval '100 days'
+        WHERE organization_id = $1 AND sequence = (SELECT max(sequence) FROM audit_checkpoints WHERE organization_id = $1)`);
+      await sql(`UPDATE audit_events SET occurred_at = occurred_at - interval '300 days' WHERE organization_id = $1`);
+      const before = await sequences();
+      await service.app.get(RetentionService).sweep();
+      expect(await sequences()).toEqual(before);
+      expect(claimsOf(await cut())['removedThrough']).toBe(cutAt);
+    });
   });
 
   it('is told from tampering: a prefix that was deleted, or a cut that nobody signed', async () => {

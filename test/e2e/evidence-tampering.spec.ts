@@ -134,8 +134,9 @@ describe('tampering with the audit log as the superuser', () => {
     await sql('DELETE FROM audit_checkpoints WHERE sequence > 10');
     await rechain(service.database, organizationId);
     expect((await verify()).body).toMatchObject({ valid: false });
-    await sql(`UPDATE audit_trees SET (size, checkpoint_sequence, checkpoint_hash) =
-      (10, 9, (SELECT sha256(convert_to(checkpoint, 'UTF8')) FROM audit_checkpoints WHERE sequence = 9))`);
+    await sql(`UPDATE audit_trees SET (size, chain_hash, checkpoint_sequence, checkpoint_hash) =
+      (10, (SELECT hash FROM audit_events WHERE sequence = 10), 9,
+        (SELECT sha256(convert_to(checkpoint, 'UTF8')) FROM audit_checkpoints WHERE sequence = 9))`);
     await sql('UPDATE audit_tree_tiles SET hashes = substring(hashes FROM 1 FOR 320) WHERE level = 0');
     expect(faultOf(await verify())).toEqual([200, true, null, undefined]);
     expect(faultOf(await verifyKept(kept))).toEqual([200, false, 11, 'tail_missing']);
@@ -197,6 +198,100 @@ describe('tampering with the audit log as the superuser', () => {
     expect(faultOf(await verify())).toEqual([200, false, 7, 'tree_altered']);
     await sql('TRUNCATE audit_tree_tiles');
     expect(faultOf(await verify())).toEqual([200, false, 1, 'tree_altered']);
+  });
+
+  it.each<[string, string, number | null, string]>([
+    [
+      'the head of the ledger changed',
+      'UPDATE organization_ledgers SET head_hash = sha256(head_hash)',
+      HEAD,
+      'head_mismatch',
+    ],
+    ['the ledger set back', 'UPDATE organization_ledgers SET sequence = 13', 13, 'head_mismatch'],
+    ['the ledger set back before a checkpoint', 'UPDATE organization_ledgers SET sequence = 8', 9, 'tail_missing'],
+    ['the ledger set back to nothing', 'UPDATE organization_ledgers SET sequence = 0', 1, 'tail_missing'],
+    ['the ledger set back before the start', 'UPDATE organization_ledgers SET sequence = -5', 1, 'tail_missing'],
+    ['the ledger set ahead', 'UPDATE organization_ledgers SET sequence = 1000000', HEAD + 1, 'event_missing'],
+    [
+      'the tree said to be shorter',
+      'UPDATE audit_trees SET size = 11, chain_hash = (SELECT hash FROM audit_events WHERE sequence = 11)',
+      THIRD,
+      'tree_altered',
+    ],
+    ['the tree said to be empty', 'UPDATE audit_trees SET size = 0, chain_hash = NULL', THIRD, 'tree_altered'],
+    ['the tree said to be longer', 'UPDATE audit_trees SET size = 13', 13, 'tree_altered'],
+    ['the tree said to end otherwise', 'UPDATE audit_trees SET chain_hash = sha256(chain_hash)', THIRD, 'tree_altered'],
+    [
+      'the tree said to have an older checkpoint',
+      `UPDATE audit_trees SET checkpoint_sequence = 9, checkpoint_hash =
+        (SELECT sha256(convert_to(checkpoint, 'UTF8')) FROM audit_checkpoints WHERE sequence = 9)`,
+      THIRD,
+      'tree_altered',
+    ],
+    [
+      'the tree said to have no checkpoint',
+      'UPDATE audit_trees SET checkpoint_sequence = 0, checkpoint_hash = NULL',
+      THIRD,
+      'tree_altered',
+    ],
+    ['the row of the tree removed', 'DELETE FROM audit_trees', THIRD, 'tree_altered'],
+    [
+      'a checkpoint in the middle removed, and a later one in its place',
+      `DELETE FROM audit_checkpoints WHERE sequence = 9;
+        UPDATE audit_checkpoints SET sequence = 9 WHERE sequence = 12`,
+      SECOND,
+      'checkpoint_altered',
+    ],
+    [
+      'two checkpoints in each other’s place',
+      `UPDATE audit_checkpoints SET sequence = CASE sequence WHEN 5 THEN -9 ELSE -5 END WHERE sequence IN (5, 9);
+        UPDATE audit_checkpoints SET sequence = -sequence WHERE sequence < 0`,
+      FIRST,
+      'checkpoint_altered',
+    ],
+    [
+      'the checkpoints removed but for the last',
+      'DELETE FROM audit_checkpoints WHERE sequence < 12',
+      THIRD,
+      'checkpoint_missing',
+    ],
+    ['a retention that was not', "UPDATE audit_trees SET removed_through = 5, cut = 'x'", FIRST, 'cut_altered'],
+  ])('finds %s', async (_what, statement, brokenAt, reason) => {
+    await sql(statement);
+    expect(faultOf(await verify())).toEqual([200, false, brokenAt, reason]);
+  });
+
+  it('finds the newest checkpoint removed without a trace, by a later one that was kept', async () => {
+    // One that stands in no list names the newest of the list.
+    await sql("INSERT INTO audit_checkpoints SELECT $1, -n, 'x', now() FROM generate_series(1, 300) n", organizationId);
+    const alone = await checkpoint();
+    await sql('DELETE FROM audit_checkpoints WHERE sequence < 0 OR sequence = 12');
+    await sql(`UPDATE audit_trees SET (size, chain_hash, checkpoint_sequence, checkpoint_hash) =
+      (9, (SELECT hash FROM audit_events WHERE sequence = 9), 9,
+        (SELECT sha256(convert_to(checkpoint, 'UTF8')) FROM audit_checkpoints WHERE sequence = 9))`);
+    expect(faultOf(await verify())).toEqual([200, true, null, undefined]);
+    expect(faultOf(await verifyKept(kept))).toEqual([200, true, null, undefined]);
+    expect(faultOf(await verifyKept(alone))).toEqual([200, false, claimsOf(alone)['sequence'], 'checkpoint_missing']);
+  });
+
+  it.each([
+    [7, 7],
+    [HEAD, HEAD],
+    [null, 0],
+  ])('finds an event in place %s where the table has lost its keys', async (place, brokenAt) => {
+    await sql('ALTER TABLE audit_events DROP CONSTRAINT audit_events_pkey');
+    await sql('ALTER TABLE audit_events ALTER COLUMN sequence DROP NOT NULL');
+    try {
+      await sql(
+        `INSERT INTO audit_events SELECT organization_id, $1, gen_random_uuid(), action, outcome, actor, target_type,
+          target_id, ip, user_agent, details, occurred_at, previous_hash, hash FROM audit_events WHERE sequence = 7`,
+        place,
+      );
+      expect((await verify()).body).toMatchObject({ valid: false, brokenAt });
+    } finally {
+      await restoreEvidence(service.database);
+      await sql('ALTER TABLE audit_events ADD CONSTRAINT audit_events_pkey PRIMARY KEY (organization_id, sequence)');
+    }
   });
 
   it('signs nothing over a chain that is broken', async () => {

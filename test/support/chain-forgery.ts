@@ -73,6 +73,60 @@ export async function rechain(database: TestDatabase, organizationId: string, fr
   );
 }
 
+/** Signs a checkpoint: `payload` in canonical form. */
+export type SignCheckpoint = (payload: object) => string;
+
+/**
+ * Makes tree and checkpoints fit the events of a chain of up to 256 that was chained anew, each checkpoint with the instant
+ * that it had: what a forger does who has a key.
+ */
+export async function signAnew(database: TestDatabase, organizationId: string, sign: SignCheckpoint): Promise<void> {
+  const of = [organizationId];
+  const events = await database.query<{ hash: Buffer }>(
+    'SELECT hash FROM audit_events WHERE organization_id = $1 ORDER BY sequence',
+    of,
+  );
+  const leaves = events.map(({ hash }) => createHash('sha256').update(Buffer.of(0)).update(hash).digest());
+  const checkpoints = await database.query<{ sequence: string; checkpoint: string }>(
+    'SELECT sequence, checkpoint FROM audit_checkpoints WHERE organization_id = $1 ORDER BY sequence',
+    of,
+  );
+  let previousCheckpointHash: string | null = null;
+  let size = 0;
+  for (const { sequence, checkpoint } of checkpoints) {
+    size = Number(sequence);
+    const payload = Buffer.from(checkpoint.split('.')[1] ?? '', 'base64url').toString('utf8');
+    const forged = sign({
+      ...(JSON.parse(payload) as object),
+      hash: events[size - 1]?.hash.toString('hex'),
+      rootHash: rootOf(leaves.slice(0, size)).toString('hex'),
+      previousCheckpointHash,
+    });
+    await database.query('UPDATE audit_checkpoints SET checkpoint = $3 WHERE organization_id = $1 AND sequence = $2', [
+      organizationId,
+      sequence,
+      forged,
+    ]);
+    previousCheckpointHash = sha256(forged);
+  }
+  await database.query(
+    `UPDATE audit_trees SET chain_hash = $2, checkpoint_hash = decode($3, 'hex') WHERE organization_id = $1`,
+    [organizationId, events[size - 1]?.hash, previousCheckpointHash],
+  );
+  await database.query('UPDATE audit_tree_tiles SET hashes = $2 WHERE organization_id = $1 AND level = 0', [
+    organizationId,
+    Buffer.concat(leaves.slice(0, size)),
+  ]);
+}
+
+/** The Merkle Tree Hash of RFC 9162 §2.1.1 over leaf hashes. */
+function rootOf(leaves: readonly Buffer[]): Buffer {
+  if (leaves.length === 1) return leaves[0] as Buffer;
+  const left = 2 ** (Math.ceil(Math.log2(leaves.length)) - 1);
+  const children = [Buffer.of(1), rootOf(leaves.slice(0, left)), rootOf(leaves.slice(left))];
+  return createHash('sha256').update(Buffer.concat(children)).digest();
+}
+
 /** Replaces one bit of a column of the event at `sequence`, whatever its type. */
 export async function flipBit(database: TestDatabase, sequence: number, column: string): Promise<void> {
   await database.query('ALTER TABLE audit_events DROP CONSTRAINT IF EXISTS audit_events_outcome_check');

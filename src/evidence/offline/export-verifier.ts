@@ -1,11 +1,12 @@
 import { canonicalJson, genesisHash, hashOf, type ChainedEvent } from '../../platform/kernel/canonical-event.js';
-import { checkpointHash, openCheckpoint, type CheckpointPayload, type FindKey } from '../checkpoint.js';
+import { checkpointHash, isSequence, openCheckpoint, type CheckpointPayload, type FindKey } from '../checkpoint.js';
 import { GrowingTree, leafHash } from '../merkle.js';
 import type { Line } from './lines.js';
 
 /** What may be wrong with an export. */
 export const EXPORT_FAULTS = {
   line_too_long: 'The line is longer than any line of an export.',
+  compression_damaged: 'The compressed file is damaged from here on, or something else stands behind its end.',
   not_json: 'The line is not JSON.',
   not_canonical: 'The line is not in canonical form (RFC 8785): a member may stand in it twice.',
   not_an_event: 'The line is neither an event nor a checkpoint.',
@@ -21,6 +22,7 @@ export const EXPORT_FAULTS = {
   checkpoint_out_of_place: 'The checkpoint does not stand behind the last event that it covers.',
   checkpoint_missing: 'The checkpoint names another one before it than the file has.',
   kept_not_authentic: 'The checkpoint given was not signed with an audit key of the JWK Set given.',
+  kept_foreign: 'The checkpoint given is about another organization.',
   kept_mismatch: 'The checkpoint given states another chain than the file has.',
   kept_not_reached: 'The file does not reach the checkpoint given.',
 } as const;
@@ -105,18 +107,18 @@ export class ExportVerifier {
   }
 
   private async take(line: Line, kept: CheckpointPayload | null): Promise<void> {
-    if (line.text === null) throw new Fault('line_too_long', this.nextSequence());
+    if (line.text === null) throw new Fault(line.fault, this.nextSequence());
     const value = parse(line.text);
     if (value === undefined) throw new Fault(line.ended ? 'not_json' : 'truncated', this.nextSequence());
     if (!isCanonical(value, line.text)) throw new Fault('not_canonical', this.nextSequence());
     if (isEvent(value)) this.takeEvent(value, kept);
-    else if (isCheckpointLine(value)) await this.takeCheckpoint(value.checkpoint);
+    else if (isCheckpointLine(value)) await this.takeCheckpoint(value.checkpoint, kept);
     else throw new Fault('not_an_event', this.nextSequence());
   }
 
   private takeEvent(event: ChainedEvent, kept: CheckpointPayload | null): void {
     const expected = this.nextSequence() ?? event.sequence;
-    this.organizationId ??= event.organizationId;
+    this.beOf(event.organizationId, kept);
     if (event.organizationId !== this.organizationId) throw new Fault('event_foreign', expected);
     if (event.sequence < expected) throw new Fault('event_repeated', event.sequence);
     if (event.sequence > expected) throw new Fault('event_missing', expected);
@@ -138,10 +140,10 @@ export class ExportVerifier {
     }
   }
 
-  private async takeCheckpoint(jws: string): Promise<void> {
+  private async takeCheckpoint(jws: string, kept: CheckpointPayload | null): Promise<void> {
     const payload = await openCheckpoint(jws, this.findKey);
     if (payload === null) throw new Fault('checkpoint_not_authentic', this.nextSequence());
-    this.organizationId ??= payload.organizationId;
+    this.beOf(payload.organizationId, kept);
     if (payload.organizationId !== this.organizationId) throw new Fault('checkpoint_foreign', payload.sequence);
     // Before the first event stands the checkpoint that the beginning follows.
     const { sequence } = this;
@@ -151,8 +153,20 @@ export class ExportVerifier {
     else if (!this.agrees(payload)) throw new Fault('checkpoint_mismatch', sequence);
     this.checkPlaceInChain(payload, jws);
     if (sequence === null) this.sequence = payload.sequence;
+    if (sequence === null && kept?.sequence === payload.sequence) {
+      if (kept.hash !== payload.hash || kept.rootHash !== payload.rootHash) {
+        throw new Fault('kept_mismatch', payload.sequence);
+      }
+      this.keptSeen = true;
+    }
     if (this.kept !== null && checkpointHash(this.kept) === checkpointHash(jws)) this.keptSeen = true;
     this.endsWithCheckpoint = true;
+  }
+
+  /** The first line settles whose log it is. */
+  private beOf(organizationId: string, kept: CheckpointPayload | null): void {
+    this.organizationId ??= organizationId;
+    if (kept !== null && kept.organizationId !== this.organizationId) throw new Fault('kept_foreign', null);
   }
 
   /** Each checkpoint names the one before it; where two exports were joined, one stands twice. */
@@ -209,8 +223,15 @@ function isCanonical(value: unknown, text: string): boolean {
   }
 }
 
+/** Nothing may stand beside a checkpoint but the keys: an event there would be read by others and verified by nobody. */
 function isCheckpointLine(value: unknown): value is { checkpoint: string } {
-  return typeof value === 'object' && value !== null && 'checkpoint' in value && typeof value.checkpoint === 'string';
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'checkpoint' in value &&
+    typeof value.checkpoint === 'string' &&
+    Object.keys(value).every((name) => name === 'checkpoint' || name === 'jwks')
+  );
 }
 
 const TEXTS = ['eventId', 'organizationId', 'action', 'outcome', 'occurredAt', 'previousHash', 'hash'] as const;
@@ -226,7 +247,7 @@ export function isEvent(value: unknown): value is ChainedEvent {
     Object.keys(event).length === MEMBERS &&
     TEXTS.every((name) => typeof event[name] === 'string') &&
     NULLABLE_TEXTS.every((name) => event[name] === null || typeof event[name] === 'string') &&
-    Number.isSafeInteger(event['sequence']) &&
+    isSequence(event['sequence']) &&
     typeof event['details'] === 'object' &&
     typeof target === 'object' &&
     target !== null &&

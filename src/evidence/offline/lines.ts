@@ -4,7 +4,7 @@ export const MAX_LINE_BYTES = 1024 * 1024;
 /** A line of a file, or what keeps it from being one. */
 export type Line =
   | { readonly number: number; readonly text: string; readonly ended: boolean }
-  | { readonly number: number; readonly text: null };
+  | { readonly number: number; readonly text: null; readonly fault: 'line_too_long' | 'compression_damaged' };
 
 /**
  * Splits a stream into lines, with at most one of them in memory. A line of more than `MAX_LINE_BYTES` is given as
@@ -19,7 +19,7 @@ export async function* linesOf(stream: AsyncIterable<Buffer>): AsyncGenerator<Li
     for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, from)) {
       const piece = chunk.subarray(from, end);
       if (length + piece.length > MAX_LINE_BYTES) {
-        yield { number, text: null };
+        yield { number, text: null, fault: 'line_too_long' };
         return;
       }
       yield { number, text: Buffer.concat([...rest, piece]).toString('utf8'), ended: true };
@@ -31,7 +31,7 @@ export async function* linesOf(stream: AsyncIterable<Buffer>): AsyncGenerator<Li
     rest.push(chunk.subarray(from));
     length += chunk.length - from;
     if (length > MAX_LINE_BYTES) {
-      yield { number, text: null };
+      yield { number, text: null, fault: 'line_too_long' };
       return;
     }
   }
