@@ -55,6 +55,8 @@ export class ClientAuthenticator implements OnApplicationShutdown {
       (keys) => repository.readClients(keys, this.clock.now(), config.abuse.failures),
       (size, seconds) => metrics.flushed('clients', size, seconds),
       backlog.gathering(GATHERED),
+      // No network has a space in its name, and every id has the same length.
+      ({ agentId, network, prefix }) => `${agentId}${network} ${prefix}`,
     );
     metrics.observeQueue('clients', () => this.lookup.depth);
   }

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { Not, type EntityManager } from 'typeorm';
 import type { PartnerEntity } from '../federation/partners.service.js';
 import type { FailureLimits } from '../platform/config/config.js';
+import { plainArray, textArray } from '../platform/database/array-literal.js';
 import { StatementPool } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import type { ScopeAudience } from '../platform/kernel/client.js';
@@ -119,9 +120,9 @@ export class CredentialsRepository {
     limits: FailureLimits,
   ): Promise<readonly (readonly ClientCandidate[])[]> {
     const rows = await this.statements.query<ClientRow>(READ_CLIENTS, [
-      keys.map(({ agentId }) => agentId),
-      keys.map(({ prefix }) => prefix),
-      keys.map(({ network }) => network),
+      plainArray(keys.map(({ agentId }) => agentId)),
+      textArray(keys.map(({ prefix }) => prefix)),
+      textArray(keys.map(({ network }) => network)),
       now.toISOString(),
       limits.perClient,
       limits.perNetwork,

@@ -4,7 +4,7 @@ import { Config } from '../platform/config/config.js';
 import { formOf } from '../platform/http/oauth-form.js';
 import { isOAuthPath } from '../platform/http/oauth-path.js';
 import { RateLimits } from '../platform/http/rate-limits.js';
-import { accessOf, type AuthenticatedRequest } from '../platform/kernel/access.js';
+import { accessOf, type Access, type AuthenticatedRequest } from '../platform/kernel/access.js';
 import { insufficientScope } from '../platform/kernel/grants.js';
 import { isOperator, type Principal } from '../platform/kernel/principal.js';
 import { problems } from '../platform/kernel/problem.js';
@@ -35,31 +35,38 @@ export class AccessTokenGuard implements CanActivate {
     private readonly config: Config,
   ) {}
 
-  async canActivate(context: ExecutionContext): Promise<boolean> {
+  canActivate(context: ExecutionContext): boolean | Promise<boolean> {
     const access = accessOf(context);
-    const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
     if (access === null) {
       this.logger.error(`the route ${context.getClass().name}.${context.getHandler().name} declares no access`);
       throw problems.insufficientScope.withDetail('This route is not open to anybody.');
     }
     if (access.kind !== 'scopes') return true;
-    const reply = context.switchToHttp().getResponse<FastifyReply>();
-    if (request.principal !== undefined) return this.admit(request.principal, request, reply);
+    const http = context.switchToHttp();
+    return this.authenticate(access, http.getRequest<AuthenticatedRequest>(), http.getResponse<FastifyReply>());
+  }
+
+  private async authenticate(
+    access: Extract<Access, { kind: 'scopes' }>,
+    request: AuthenticatedRequest,
+    reply: FastifyReply,
+  ): Promise<boolean> {
+    // The OAuth endpoints have no rates.
+    const isCounted = !isOAuthPath(request.url);
+    if (request.principal !== undefined) {
+      if (isCounted) await this.rateLimits.admit(request.principal, reply);
+      return true;
+    }
     const token = bearerToken(request);
     if (token === null) throw noToken;
     const active = await this.introspections.caller(request, token, formOf(request).get('token'));
     if (active === null || !isFor(active.claims, this.config.tokens.issuer)) throw badToken;
     const principal = principalOf(active);
-    await this.admit(principal, request, reply);
+    // Whatever becomes of it.
+    if (isCounted) await this.rateLimits.admit(principal, reply);
     const isAllowed = access.scopes.every((scope) => principal.scopes.has(scope));
     if (!isAllowed && !(access.orOperator === true && isOperator(principal))) throw insufficientScope(access.scopes);
     request.principal = principal;
-    return true;
-  }
-
-  /** Counts the request against the rates of its caller, whatever becomes of it; the OAuth endpoints have none. */
-  private async admit(principal: Principal, request: FastifyRequest, reply: FastifyReply): Promise<true> {
-    if (!isOAuthPath(request.url)) await this.rateLimits.admit(principal, reply);
     return true;
   }
 }

@@ -81,7 +81,9 @@ export class TokenIssuer implements OnApplicationShutdown {
     const [signed, { result: outcome, keyVersion }] = await this.signAndCommit(claims, issuance);
     if (outcome.outcome !== 'issued') return outcome;
     if (!this.keys.isCurrent(keyVersion)) await this.keys.follow(keyVersion);
-    return { outcome: 'issued', token: await this.underPresentKeys(signed, claims), expiresIn };
+    // Signed anew where another key is to sign by now: what was issued stays the same.
+    const present = signed?.kid === this.keys.signer().kid ? signed : await this.signer.sign(claims);
+    return { outcome: 'issued', token: present.token, expiresIn };
   }
 
   /**
@@ -98,11 +100,6 @@ export class TokenIssuer implements OnApplicationShutdown {
     if (committed.result.outcome === 'quota_reached') this.overQuota.set(claims.org, true);
     else if (unsigned) this.overQuota.delete(claims.org);
     return [signed, committed];
-  }
-
-  /** The token as it was signed, or signed anew where another key is to sign by now: what was issued stays the same. */
-  private async underPresentKeys(signed: SignedToken | null, claims: AccessTokenClaims): Promise<string> {
-    return signed?.kid === this.keys.signer().kid ? signed.token : (await this.signer.sign(claims)).token;
   }
 
   /** Drains the queue once the server has answered its last request. */

@@ -43,13 +43,16 @@ export class TokenState implements OnApplicationShutdown {
    *
    * @returns null for any other, whatever the reason
    */
-  async active(token: string): Promise<ActiveToken | null> {
-    return this.alive(await this.verifier.verify(token));
+  active(token: string): Promise<ActiveToken | null> {
+    const verified = this.verifier.verify(token);
+    return verified instanceof Promise ? verified.then((one) => this.alive(one)) : this.alive(verified);
   }
 
   /** The same for two tokens: both are verified before either is looked up, so that one query answers for both. */
   bothActive(one: string, other: string): [Promise<ActiveToken | null>, Promise<ActiveToken | null>] {
-    const verified = Promise.all([this.verifier.verify(one), this.verifier.verify(other)]);
+    const [first, second] = [this.verifier.verify(one), this.verifier.verify(other)];
+    if (!(first instanceof Promise) && !(second instanceof Promise)) return [this.alive(first), this.alive(second)];
+    const verified = Promise.all([first, second]);
     return [verified.then(([token]) => this.alive(token)), verified.then(([, token]) => this.alive(token))];
   }
 
@@ -59,8 +62,9 @@ export class TokenState implements OnApplicationShutdown {
   }
 
   private async alive(token: VerifiedToken | null): Promise<ActiveToken | null> {
-    const tier = token === null ? null : await this.lookup.read(token);
-    return token === null || tier === null ? null : { ...token, tier };
+    if (token === null) return null;
+    const tier = await this.lookup.read(token);
+    return tier === null ? null : { claims: token.claims, kid: token.kid, tier };
   }
 
   /**

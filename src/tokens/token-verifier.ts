@@ -11,6 +11,10 @@ import { generationsOf, type AccessTokenClaims } from './access-token-claims.js'
 /** Signatures that are remembered as verified: some 150 bytes each. */
 const REMEMBERED_SIGNATURES = 50_000;
 const REMEMBERED_HEADERS = 100;
+/** Tokens whose claims are remembered as well: less than 2 KB each. */
+const REMEMBERED_CLAIMS = 5_000;
+/** The claims of longer tokens are not remembered, so that the memory has a bound. */
+const MAX_REMEMBERED_LENGTH = 2048;
 /** A longer token is none of ours. */
 const MAX_TOKEN_LENGTH = 32_768;
 const ACCESS_TOKEN_TYPS: ReadonlySet<string> = new Set(['jwt', 'at+jwt']);
@@ -38,6 +42,8 @@ interface TokenHeader {
 @Injectable()
 export class TokenVerifier {
   private readonly verified = new LRUCache<string, true>({ max: REMEMBERED_SIGNATURES });
+  /** What was read from the tokens that were seen last; whoever calls shows the same one again and again. */
+  private readonly read = new LRUCache<string, VerifiedToken>({ max: REMEMBERED_CLAIMS });
   /** Of the headers that named one of our keys, the encoded form: all tokens of a key have the same. */
   private readonly headers = new LRUCache<string, TokenHeader>({ max: REMEMBERED_HEADERS });
 
@@ -53,16 +59,31 @@ export class TokenVerifier {
    * The algorithm is the key's, never the token's to choose; keys in the token (`jwk`, `jku`, `x5u`) are not looked at
    * (RFC 8725 §3.1, §3.10).
    *
-   * @returns null for anything else, whatever is wrong with it
+   * @returns null for anything else, whatever is wrong with it; without a promise where nothing has to be waited for.
+   *   Of a token that is remembered always the same object
    */
-  async verify(token: string): Promise<VerifiedToken | null> {
+  verify(token: string): VerifiedToken | null | Promise<VerifiedToken | null> {
     if (token.length > MAX_TOKEN_LENGTH) return null;
+    const digest = hash('sha256', token, 'base64');
+    const read = this.read.get(digest);
+    // Its key may be published no more.
+    if (read !== undefined && this.keys.known(read.kid) !== undefined) return this.inItsTime(read);
+    return this.verifyAnew(token, digest);
+  }
+
+  private async verifyAnew(token: string, digest: string): Promise<VerifiedToken | null> {
     const key = await this.keyOf(token);
-    if (key === null || !(await this.signatureIsRight(token, key))) return null;
+    if (key === null || !(await this.signatureIsRight(token, digest, key))) return null;
     const claims = parseClaims(token);
     if (claims === null || claims.iss !== this.config.tokens.issuer) return null;
+    const verified = { claims, kid: key.kid };
+    if (token.length <= MAX_REMEMBERED_LENGTH) this.read.set(digest, verified);
+    return this.inItsTime(verified);
+  }
+
+  private inItsTime(token: VerifiedToken): VerifiedToken | null {
     const now = this.clock.nowSeconds();
-    return claims.exp > now && (claims.nbf ?? now) <= now ? { claims, kid: key.kid } : null;
+    return token.claims.exp > now && (token.claims.nbf ?? now) <= now ? token : null;
   }
 
   private async keyOf(token: string): Promise<VerificationKey | null> {
@@ -76,8 +97,7 @@ export class TokenVerifier {
     return key;
   }
 
-  private async signatureIsRight(token: string, key: VerificationKey): Promise<boolean> {
-    const digest = hash('sha256', token, 'base64');
+  private async signatureIsRight(token: string, digest: string, key: VerificationKey): Promise<boolean> {
     if (this.verified.get(digest) === true) return true;
     if (!COMPACT_JWS.test(token) || !isCanonical(token.slice(token.lastIndexOf('.') + 1))) return false;
     try {

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
-import { joinedTexts, plainArray } from '../platform/database/array-literal.js';
+import { joinedTexts, plainArray, textArray } from '../platform/database/array-literal.js';
 import { StatementPool } from '../platform/database/statement-pool.js';
 import { UnitOfWork } from '../platform/database/unit-of-work.js';
 import type { RenderedEvent } from '../platform/kernel/canonical-event.js';
@@ -103,7 +103,7 @@ export class TokensRepository {
       plainArray(tokens.map(({ sub }) => sub)),
       plainArray(tokens.map(({ cred }) => cred)),
       plainArray(tokens.map(({ jti }) => jti)),
-      tokens.map(({ scope }) => scope),
+      textArray(tokens.map(({ scope }) => scope)),
       plainArray(generations.map(([organization]) => organization)),
       plainArray(generations.map(([, agent]) => agent)),
       plainArray(generations.map(([, , credential]) => credential)),

@@ -17,7 +17,7 @@ import { OPERATOR_SCOPE } from '../platform/kernel/scopes.js';
 import { ResourcesService } from '../resources/resources.service.js';
 import type { AccessTokenClaims } from './access-token-claims.js';
 import type { IntrospectionView, TokenView } from './dto/token.views.js';
-import { decideGrant, type Grant, type GrantRefusal } from './grant.js';
+import { decideGrant, type Grant, type GrantRefusal, type GrantRequest } from './grant.js';
 import { TokenIssuer, type IssuedToken } from './token-issuer.js';
 import { requestedScopes } from './token-request.js';
 import { TokenState } from './token-state.js';
@@ -120,23 +120,18 @@ export class TokensService {
     if (client.organizationStatus === 'suspended') {
       return this.refuse(client, 'organization_suspended', oauthErrors.organizationSuspended, origin);
     }
-    const grant = await this.grantFor(client, form);
+    const request = grantRequestOf(form);
+    const grant =
+      typeof request === 'string'
+        ? request
+        : decideGrant(client, request, this.config.tokens.issuer, await this.isKnown(client, request.resource));
     if (grant === 'invalid_scope') return this.refuse(client, grant, oauthErrors.invalidScope, origin);
     if (grant === 'invalid_target') return this.refuse(client, grant, oauthErrors.invalidTarget, origin);
     return grant;
   }
 
-  private async grantFor(client: Client, form: OAuthForm): Promise<Grant | GrantRefusal> {
-    const scopes = requestedScopes(form);
-    if (scopes === 'malformed') return 'invalid_scope';
-    const [resource = null, ...others] = form.all('resource');
-    if (others.length > 0) return 'invalid_target';
-    const { issuer } = this.config.tokens;
-    return decideGrant(client, { scopes, resource }, issuer, await this.isKnown(client, resource));
-  }
-
   /** Whether a resource is our own API or a resource server of the client's organization. */
-  private async isKnown(client: Client, resource: string | null): Promise<boolean> {
+  private isKnown(client: Client, resource: string | null): boolean | Promise<boolean> {
     if (resource === null || resource === this.config.tokens.issuer) return true;
     if (client.audiences.some(({ identifier }) => identifier === resource)) return true;
     return this.resources.exists(client.organizationId, resource);
@@ -191,4 +186,12 @@ export class TokensService {
     this.metrics.tokenRefused(reason);
     throw error.withPrivateDetail(reason);
   }
+}
+
+/** What a form asks for, as far as it is well-formed. */
+function grantRequestOf(form: OAuthForm): GrantRequest | GrantRefusal {
+  const scopes = requestedScopes(form);
+  if (scopes === 'malformed') return 'invalid_scope';
+  const [resource = null, ...others] = form.all('resource');
+  return others.length > 0 ? 'invalid_target' : { scopes, resource };
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import { plainItems } from './array-literal.js';
+import { types } from 'pg';
+import { plainItems, textArray } from './array-literal.js';
 
 describe('plainItems', () => {
   it.each([
@@ -18,4 +19,17 @@ describe('plainItems', () => {
       expect(plainItems(literal)).toBeNull();
     },
   );
+});
+
+describe('textArray', () => {
+  it.each([
+    [[], '{}'],
+    [[''], '{""}'],
+    [['a', 'NULL', 'b c'], '{"a","NULL","b c"}'],
+    [['"', '\\', '","', '\\"{},\n\u001e'], '{"\\"","\\\\","\\",\\"","\\\\\\"{},\n\u001e"}'],
+  ])('writes %j so that it is read as it was', (items, literal) => {
+    expect(textArray(items)).toBe(literal);
+    const parse = types.getTypeParser(1009 as never, 'text') as (literal: string) => string[];
+    expect(parse(literal)).toEqual(items);
+  });
 });

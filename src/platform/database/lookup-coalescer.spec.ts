@@ -34,15 +34,39 @@ function lookups(limits = { maxQueue: 100, maxBatch: 100 }) {
 }
 
 describe('a lookup coalescer', () => {
-  it('asks at once when idle, and together for what is asked together', async () => {
+  it('asks at once when idle, and together for what is asked together, for each key once', async () => {
     const { coalescer, query, observed } = lookups();
     const answers = ['a', 'b', 'a'].map((key) => coalescer.read(key));
     const only = await query(0);
-    expect(only.keys).toEqual(['a', 'b', 'a']);
+    expect(only.keys).toEqual(['a', 'b']);
     only.answer('=1');
     expect(await Promise.all(answers)).toEqual(['a=1', 'b=1', 'a=1']);
     await coalescer.drain();
     expect(observed).toEqual([3]);
+  });
+
+  it('reads keys once that ask the same by what they have alike', async () => {
+    const queries: string[][] = [];
+    const coalescer = new LookupCoalescer<string, string>(
+      'states',
+      { maxQueue: 100, maxBatch: 100 },
+      async (keys) => {
+        queries.push([...keys]);
+        return keys.map((key) => `${key}!`);
+      },
+      undefined,
+      undefined,
+      (key) => key.toLowerCase(),
+    );
+    expect(await Promise.all(['b', 'A', 'B', 'a'].map((key) => coalescer.read(key)))).toEqual(['b!', 'A!', 'b!', 'A!']);
+    expect(queries).toEqual([['b', 'A']]);
+  });
+
+  it('fails a key that a query has no value for', async () => {
+    const coalescer = new LookupCoalescer<string, string>('states', { maxQueue: 9, maxBatch: 9 }, async () => ['1']);
+    const [first, second, third] = await Promise.allSettled(['a', 'b', 'a'].map((key) => coalescer.read(key)));
+    expect([first, third]).toEqual(Array(2).fill({ status: 'fulfilled', value: '1' }));
+    expect(second).toMatchObject({ status: 'rejected' });
   });
 
   it('reads a key that is handed in while a query is under way with the next query, never with that one', async () => {

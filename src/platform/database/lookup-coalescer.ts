@@ -3,6 +3,7 @@ import { SerialBatch, type BatchLimits, type BatchObserver, type Gathering } fro
 /**
  * Reads of shared state that are asked together: keys that arrive while a query is under way share the next one. Every
  * key is read by a query that started after the key was handed in, so no caller gets a state from before its request.
+ * Keys of one query that ask the same are read once, and their callers share the value.
  */
 export class LookupCoalescer<Key, Value> {
   private readonly batch: SerialBatch<Key, Value>;
@@ -13,6 +14,7 @@ export class LookupCoalescer<Key, Value> {
    * @param read reads all keys in one query and gives a value for each, in order
    * @param observe told about each query
    * @param gathering when a query that could begin waits for more keys; never unless given
+   * @param identityOf what two keys that ask the same have alike; the key itself unless given
    */
   constructor(
     name: string,
@@ -20,14 +22,14 @@ export class LookupCoalescer<Key, Value> {
     read: (keys: readonly Key[]) => Promise<readonly Value[]>,
     observe?: BatchObserver,
     gathering?: Gathering,
+    identityOf: (key: Key) => unknown = (key) => key,
   ) {
-    this.batch = new SerialBatch(
-      name,
-      limits,
-      async (keys) => (await read(keys)).map((result) => ({ result })),
-      observe,
-      gathering,
-    );
+    const run = async (keys: readonly Key[]) => {
+      const { distinct, places } = withoutRepeats(keys, identityOf);
+      const values = (await read(distinct)).map((result) => ({ result }));
+      return places.map((place) => values[place] ?? { error: new Error(`the queue ${name} lost a value`) });
+    };
+    this.batch = new SerialBatch(name, limits, run, observe, gathering);
   }
 
   /** How many keys wait for the next query. */
@@ -48,4 +50,21 @@ export class LookupCoalescer<Key, Value> {
   drain(): Promise<void> {
     return this.batch.drain();
   }
+}
+
+/** The keys, each once, and for every key given its place among them. */
+function withoutRepeats<Key>(
+  keys: readonly Key[],
+  identityOf: (key: Key) => unknown,
+): { distinct: readonly Key[]; places: readonly number[] } {
+  const placeOf = new Map<unknown, number>();
+  const distinct: Key[] = [];
+  const places = keys.map((key) => {
+    const identity = identityOf(key);
+    const known = placeOf.get(identity);
+    if (known !== undefined) return known;
+    placeOf.set(identity, distinct.length);
+    return distinct.push(key) - 1;
+  });
+  return { distinct, places };
 }

@@ -1,3 +1,4 @@
+import cluster from 'node:cluster';
 import { randomUUID } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { DynamicModule } from '@nestjs/common';
@@ -31,8 +32,10 @@ const REDACTED = [
 /** Paths that are asked for every few seconds by machines: logged at `debug` only. */
 const QUIET_PATHS: ReadonlySet<string> = new Set(['/health/live', '/health/ready', '/metrics']);
 
-/** How many bytes of lines are gathered before they are written: less than what a pipe takes in one piece. */
-const BUFFER_BYTES = 3072;
+/** How many bytes of lines are gathered before they are written. */
+const BUFFER_BYTES = 15_360;
+/** Where several workers write to one pipe: less than what it takes in one piece, so that no line is torn. */
+const SHARED_BUFFER_BYTES = 3072;
 /** How long a line may be gathered, in milliseconds. */
 const FLUSH_INTERVAL_MS = 250;
 /** From this level on a line is written at once, with all before it. */
@@ -41,13 +44,14 @@ const URGENT = levels.values['warn'] ?? 40;
 class RequestLogModule {}
 
 /**
- * The logger on the standard output. Lines are written some dozens at a time, because one write a line costs more than
+ * The logger on the standard output. Lines are written many at a time, because one write a line costs more than
  * the making of the line; warnings and errors at once, the rest within a quarter of a second, and what is left when the
  * process ends.
  */
 function standardOutput(options: LoggerOptions): Logger {
   if (options.level === 'silent') return pino(options);
-  const output = destination({ dest: 1, sync: true, minLength: BUFFER_BYTES, periodicFlush: FLUSH_INTERVAL_MS });
+  const minLength = cluster.isWorker ? SHARED_BUFFER_BYTES : BUFFER_BYTES;
+  const output = destination({ dest: 1, sync: true, minLength, periodicFlush: FLUSH_INTERVAL_MS });
   process.on('exit', () => output.flushSync());
   const hooks: LoggerOptions['hooks'] = {
     logMethod(line, log, level) {

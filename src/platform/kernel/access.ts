@@ -105,10 +105,16 @@ export const CallingClient = createParamDecorator((_: unknown, context: Executio
 /** Where `request` came from; see `RequestOrigin`. */
 export function originOf(request: FastifyRequest): RequestOrigin {
   const userAgent = request.headers['user-agent'];
-  // A trusted proxy may pass on anything in X-Forwarded-For: what is no address is not taken for one.
-  const forwarded = withoutPort(request.ip);
-  const ip = isIP(forwarded) === 0 ? (request.socket.remoteAddress ?? null) : forwarded;
-  return { ip, userAgent: userAgent === undefined ? null : userAgent.slice(0, 256) };
+  return { ip: addressOf(request), userAgent: userAgent === undefined ? null : userAgent.slice(0, 256) };
+}
+
+function addressOf({ ip, socket }: FastifyRequest): string | null {
+  const peer = socket.remoteAddress ?? null;
+  // Unless a trusted proxy names another one. It may pass on anything in X-Forwarded-For: what is no address is not
+  // taken for one.
+  if (ip === peer) return peer;
+  const forwarded = withoutPort(ip);
+  return isIP(forwarded) === 0 ? peer : forwarded;
 }
 
 /** Some proxies write `192.0.2.7:4711` or `[2001:db8::7]:4711`. */

@@ -1,4 +1,4 @@
-import { isIP } from 'node:net';
+import { isIP, isIPv4 } from 'node:net';
 
 /** Where the peer cannot be told: its connection is gone already. */
 const UNKNOWN = 'unknown';
@@ -13,6 +13,7 @@ const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i;
  */
 export function sourceNetwork(address: string | null): string {
   if (address === null) return UNKNOWN;
+  if (isIPv4(address)) return address;
   const [plain = ''] = address.split('%');
   const mapped = MAPPED_IPV4.exec(plain)?.[1];
   if (mapped !== undefined) return mapped;
