@@ -1,19 +1,25 @@
 import { Injectable } from '@nestjs/common';
+import { PassportStrategy } from '@nestjs/passport';
 import type { FastifyRequest } from 'fastify';
+import { Strategy } from 'passport-custom';
 import { formOf } from '../platform/http/oauth-form.js';
 import { originOf } from '../platform/kernel/access.js';
 import type { Client } from '../platform/kernel/client.js';
 import { oauthErrors } from '../platform/kernel/oauth-error.js';
 import { AssertionAuthenticator } from './assertion-authenticator.js';
-import type { ClientAuthenticationStrategy } from './client-authentication-strategy.js';
+
+/** The name of the strategy. */
+export const CLIENT_ASSERTION = 'client_assertion';
 
 /** The one type of assertion that is taken, RFC 7523 §2.2. */
 const JWT_BEARER = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
 
 /** Client authentication by a JWT: `private_key_jwt` and partners' assertions (RFC 7521 §4.2, RFC 7523 §2.2). */
 @Injectable()
-export class ClientAssertionStrategy implements ClientAuthenticationStrategy {
-  constructor(private readonly authenticator: AssertionAuthenticator) {}
+export class ClientAssertionStrategy extends PassportStrategy(Strategy, CLIENT_ASSERTION) {
+  constructor(private readonly authenticator: AssertionAuthenticator) {
+    super();
+  }
 
   /**
    * @returns the client, or null where the body has no `client_assertion`

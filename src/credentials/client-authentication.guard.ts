@@ -1,14 +1,16 @@
 import { Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
+import { AuthGuard } from '@nestjs/passport';
+import { randomUUID } from 'node:crypto';
+import passport, { type Strategy } from 'passport';
 import { Metrics } from '../platform/http/metrics.js';
 import { formOf } from '../platform/http/oauth-form.js';
-import { accessOf, type AuthenticatedRequest, type ShapeCheck } from '../platform/kernel/access.js';
+import { accessOf, type AuthenticatedRequest } from '../platform/kernel/access.js';
 import { isActive, principalOf, type Client } from '../platform/kernel/client.js';
 import { OAuthError, oauthErrors } from '../platform/kernel/oauth-error.js';
 import { insufficientScope } from '../platform/kernel/grants.js';
-import { ClientAssertionStrategy } from './client-assertion.strategy.js';
-import type { ClientAuthenticationStrategy } from './client-authentication-strategy.js';
-import { ClientSecretBasicStrategy, usesBasic } from './client-secret-basic.strategy.js';
-import { ClientSecretPostStrategy } from './client-secret-post.strategy.js';
+import { CLIENT_ASSERTION, ClientAssertionStrategy } from './client-assertion.strategy.js';
+import { CLIENT_SECRET_BASIC, ClientSecretBasicStrategy, usesBasic } from './client-secret-basic.strategy.js';
+import { CLIENT_SECRET_POST, ClientSecretPostStrategy } from './client-secret-post.strategy.js';
 
 const twoMethods = oauthErrors.invalidRequest.withDescription(
   'The request uses more than one way of authenticating the client.',
@@ -21,27 +23,36 @@ const twoMethods = oauthErrors.invalidRequest.withDescription(
  */
 @Injectable()
 export class ClientAuthenticationGuard implements CanActivate {
+  private readonly basic: CanActivate;
+  private readonly post: CanActivate;
+  private readonly assertion: CanActivate;
+
   constructor(
     private readonly metrics: Metrics,
-    private readonly basic: ClientSecretBasicStrategy,
-    private readonly post: ClientSecretPostStrategy,
-    private readonly assertion: ClientAssertionStrategy,
-  ) {}
+    basic: ClientSecretBasicStrategy,
+    post: ClientSecretPostStrategy,
+    assertion: ClientAssertionStrategy,
+  ) {
+    this.basic = new MethodGuard(ownName(CLIENT_SECRET_BASIC, basic), metrics);
+    this.post = new MethodGuard(ownName(CLIENT_SECRET_POST, post), metrics);
+    this.assertion = new MethodGuard(ownName(CLIENT_ASSERTION, assertion), metrics);
+  }
 
-  canActivate(context: ExecutionContext): boolean | Promise<boolean> {
+  async canActivate(context: ExecutionContext): Promise<boolean> {
     const access = accessOf(context);
-    if (access?.kind === 'client') return this.authenticateAlways(requestOf(context), access.shape);
+    if (access?.kind === 'client') return this.authenticateAlways(context, access.shape);
     if (access?.kind === 'scopes' && access.clientScopes !== null) {
-      return this.authenticateWhereOffered(requestOf(context), access.clientScopes);
+      return this.authenticateWhereOffered(context, access.clientScopes);
     }
     return true;
   }
 
-  private async authenticateAlways(request: AuthenticatedRequest, shape: ShapeCheck): Promise<boolean> {
+  private async authenticateAlways(context: ExecutionContext, shape: (request: AuthenticatedRequest) => void) {
+    const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
     try {
       requireOneMethod(request);
       shape(request);
-      request.client = this.found(await this.strategyOf(request).validate(request));
+      await this.guardOf(request).canActivate(context);
     } catch (error) {
       if (error instanceof OAuthError) this.countRefusal(error);
       throw error;
@@ -49,18 +60,12 @@ export class ClientAuthenticationGuard implements CanActivate {
     return true;
   }
 
-  /** Without a promise where the request has no client authentication: most come with a token. */
-  private authenticateWhereOffered(
-    request: AuthenticatedRequest,
-    scopes: readonly string[],
-  ): boolean | Promise<boolean> {
+  private async authenticateWhereOffered(context: ExecutionContext, scopes: readonly string[]): Promise<boolean> {
+    const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
     requireOneMethod(request);
-    return offersClientAuthentication(request) ? this.authenticateFor(request, scopes) : true;
-  }
-
-  private async authenticateFor(request: AuthenticatedRequest, scopes: readonly string[]): Promise<boolean> {
-    const client = this.found(await this.strategyOf(request).validate(request));
-    request.client = client;
+    if (!offersClientAuthentication(request)) return true;
+    await this.guardOf(request).canActivate(context);
+    const client = request.client as Client;
     if (!isActive(client)) throw oauthErrors.invalidClient.withPrivateDetail('the calling client is suspended');
     const missing = scopes.filter((scope) => !client.scopes.includes(scope));
     if (missing.length > 0) throw insufficientScope(missing);
@@ -68,16 +73,10 @@ export class ClientAuthenticationGuard implements CanActivate {
     return true;
   }
 
-  /** The one way that the request offers. */
-  private strategyOf(request: AuthenticatedRequest): ClientAuthenticationStrategy {
+  /** The one method that the request offers; passport would try them all in turn, each with promises of its own. */
+  private guardOf(request: AuthenticatedRequest): CanActivate {
     if (usesBasic(request)) return this.basic;
     return formOf(request).get('client_assertion') === undefined ? this.post : this.assertion;
-  }
-
-  private found(client: Client | null): Client {
-    if (client !== null) return client;
-    this.metrics.clientAuthenticationFailed('none');
-    throw oauthErrors.invalidClient.withPrivateDetail('no client authentication');
   }
 
   private countRefusal({ error, status }: OAuthError): void {
@@ -89,8 +88,34 @@ export class ClientAuthenticationGuard implements CanActivate {
   }
 }
 
-function requestOf(context: ExecutionContext): AuthenticatedRequest {
-  return context.switchToHttp().getRequest<AuthenticatedRequest>();
+/** Authenticates by one strategy and puts the client on the request. */
+class MethodGuard extends AuthGuard() {
+  constructor(
+    strategy: string,
+    private readonly metrics: Metrics,
+  ) {
+    super({ property: 'client', defaultStrategy: strategy });
+  }
+
+  /** Called by passport with what the strategy found. */
+  override handleRequest<T>(error: unknown, client: T | false): T {
+    if (error !== null && error !== undefined) throw error as Error;
+    if (client === false) {
+      this.metrics.clientAuthenticationFailed('none');
+      throw oauthErrors.invalidClient.withPrivateDetail('no client authentication');
+    }
+    return client;
+  }
+}
+
+/**
+ * Gives a strategy a name of its own. Passport keeps strategies by name for the whole process, and the last one wins: of
+ * several applications in one process each would authenticate clients with the database of the last.
+ */
+function ownName(method: string, strategy: Strategy): string {
+  const name = `${method}:${randomUUID()}`;
+  passport.use(name, strategy);
+  return name;
 }
 
 /** RFC 6749 §2.3: a client must not use more than one way of authenticating in one request. */
@@ -101,11 +126,14 @@ function requireOneMethod(request: AuthenticatedRequest): void {
     throw oauthErrors.invalidRequest.withDescription('A parameter is repeated.').withPrivateDetail(repeated);
   }
   refuseSecretInQuery(request);
-  const assertion = form.get('client_assertion');
-  const bodyMethods = Number(form.get('client_secret') !== undefined) + Number(assertion !== undefined);
-  if (bodyMethods + Number(request.headers.authorization !== undefined) > 1) throw twoMethods;
+  const methods = [
+    request.headers.authorization !== undefined,
+    form.get('client_secret') !== undefined,
+    form.get('client_assertion') !== undefined,
+  ];
+  if (methods.filter(Boolean).length > 1) throw twoMethods;
   // RFC 7521 §4.2: an assertion and its type come together.
-  if ((assertion === undefined) !== (form.get('client_assertion_type') === undefined)) {
+  if ((form.get('client_assertion') === undefined) !== (form.get('client_assertion_type') === undefined)) {
     throw oauthErrors.invalidRequest.withDescription('client_assertion and client_assertion_type go together.');
   }
 }

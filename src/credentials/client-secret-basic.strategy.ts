@@ -1,22 +1,25 @@
 import { Injectable } from '@nestjs/common';
+import { PassportStrategy } from '@nestjs/passport';
 import type { FastifyRequest } from 'fastify';
+import { Strategy } from 'passport-custom';
 import { formOf } from '../platform/http/oauth-form.js';
 import { originOf } from '../platform/kernel/access.js';
 import type { Client } from '../platform/kernel/client.js';
 import { OAuthError, oauthErrors } from '../platform/kernel/oauth-error.js';
-import type { ClientAuthenticationStrategy } from './client-authentication-strategy.js';
 import { ClientAuthenticator } from './client-authenticator.js';
 
-/** As RFC 7591 §2 calls the method. */
-const CLIENT_SECRET_BASIC = 'client_secret_basic';
+/** The name of the strategy, as RFC 7591 §2 calls the method. */
+export const CLIENT_SECRET_BASIC = 'client_secret_basic';
 
 const SCHEME = /^basic(?: +|$)/i;
 const CHALLENGE = { 'WWW-Authenticate': 'Basic realm="SentryAgent AgentIdP", charset="UTF-8"' };
 
 /** `client_secret_basic`: id and secret, each form-encoded, in an HTTP Basic header (RFC 6749 §2.3.1). */
 @Injectable()
-export class ClientSecretBasicStrategy implements ClientAuthenticationStrategy {
-  constructor(private readonly authenticator: ClientAuthenticator) {}
+export class ClientSecretBasicStrategy extends PassportStrategy(Strategy, CLIENT_SECRET_BASIC) {
+  constructor(private readonly authenticator: ClientAuthenticator) {
+    super();
+  }
 
   /**
    * @returns the client, or null where the request has no Basic header

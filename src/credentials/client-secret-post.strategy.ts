@@ -1,18 +1,21 @@
 import { Injectable } from '@nestjs/common';
+import { PassportStrategy } from '@nestjs/passport';
 import type { FastifyRequest } from 'fastify';
+import { Strategy } from 'passport-custom';
 import { formOf } from '../platform/http/oauth-form.js';
 import { originOf } from '../platform/kernel/access.js';
 import type { Client } from '../platform/kernel/client.js';
-import type { ClientAuthenticationStrategy } from './client-authentication-strategy.js';
 import { ClientAuthenticator } from './client-authenticator.js';
 
-/** As RFC 7591 §2 calls the method. */
-const CLIENT_SECRET_POST = 'client_secret_post';
+/** The name of the strategy, as RFC 7591 §2 calls the method. */
+export const CLIENT_SECRET_POST = 'client_secret_post';
 
 /** `client_secret_post`: id and secret in the body (RFC 6749 §2.3.1). */
 @Injectable()
-export class ClientSecretPostStrategy implements ClientAuthenticationStrategy {
-  constructor(private readonly authenticator: ClientAuthenticator) {}
+export class ClientSecretPostStrategy extends PassportStrategy(Strategy, CLIENT_SECRET_POST) {
+  constructor(private readonly authenticator: ClientAuthenticator) {
+    super();
+  }
 
   /**
    * @returns the client, or null where the body has no `client_id` and `client_secret`

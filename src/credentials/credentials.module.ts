@@ -1,4 +1,5 @@
 import { Module } from '@nestjs/common';
+import { PassportModule } from '@nestjs/passport';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { AgentsModule } from '../agents/agents.module.js';
 import { AuditModule } from '../audit/audit.module.js';
@@ -32,6 +33,7 @@ import { UsedAssertions } from './used-assertions.js';
 @Module({
   imports: [
     TypeOrmModule.forFeature([CredentialEntity, SealedSecretEntity]),
+    PassportModule.register({ session: false }),
     HttpModule,
     AuditModule,
     AgentsModule,
