@@ -17,6 +17,8 @@ const EVENTS = 10_000;
 const SUBSCRIPTIONS = 5;
 const CONNECTIONS = 32;
 const ROUNDS = 5;
+/** Rounds before them that are not counted, until the code that delivers is compiled for good. */
+const WARM_UP_ROUNDS = 1;
 const MEASURE_MS = 6000;
 /** How long each answer takes while the events of a round are made, so that they wait for the window. */
 const HOLD_MS = 1000;
@@ -158,7 +160,7 @@ async function main() {
     // With and without deliveries in turn, so that whatever else the machine does falls on both.
     const cpu = () => cpuSeconds(data, [service.pid, load.pid, receiver.pid]);
     const receiverCpu = () => cpuSeconds(NOWHERE, [receiver.pid]);
-    for (let round = 1; round <= ROUNDS; round += 1) {
+    for (let round = 1; round <= WARM_UP_ROUNDS + ROUNDS; round += 1) {
       const cpuFirst = cpu();
       const quiet = await rate(load, MEASURE_MS);
       const quietCpu = cpu() - cpuFirst;
@@ -184,6 +186,7 @@ async function main() {
       rounds.push({ quiet, busy, meanwhile: (then - had) / seconds, quietCpu, busyCpu, receivedCpu, seconds });
       console.error(`${Math.round(performance.now() / 1000)} s: ${inShort(rounds[round - 1])}`);
     }
+    rounds.splice(0, WARM_UP_ROUNDS);
     const of = (name) => mean(rounds.map((one) => one[name]));
     const { count, repeated } = await ask(receiver);
     const seconds = MEASURE_MS / 1000;
