@@ -263,15 +263,17 @@ export class EvidenceRepository {
 
   /** The events up to `through`, seen at one instant; null where there is none. */
   async leftovers(organizationId: string, through: number): Promise<Leftovers | null> {
-    const rows = await this.unitOfWork.reader.query<
-      { events: string; first: string | null; last: string; linked: boolean }[]
-    >(
-      `SELECT count(*) AS events, min(sequence) AS first, max(sequence) AS last, bool_and(linked) AS linked
+    const rows = await this.unitOfWork.run(async (transaction) => {
+      // While retention removes a long prefix there may be millions of them.
+      await transaction.query("SET LOCAL statement_timeout = '60s'");
+      return transaction.query<{ events: string; first: string | null; last: string; linked: boolean }[]>(
+        `SELECT count(*) AS events, min(sequence) AS first, max(sequence) AS last, bool_and(linked) AS linked
         FROM (
           SELECT sequence, previous_hash = lag(hash, 1, previous_hash) OVER (ORDER BY sequence) AS linked
             FROM audit_events WHERE organization_id = $1 AND sequence <= $2) links`,
-      [organizationId, through],
-    );
+        [organizationId, through],
+      );
+    });
     const [row] = rows;
     if (row === undefined || row.first === null) return null;
     return { events: Number(row.events), first: Number(row.first), last: Number(row.last), linked: row.linked };

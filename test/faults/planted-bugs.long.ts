@@ -42,11 +42,11 @@ const BUGS: readonly PlantedBug[] = [
   {
     name: 'cache a token state for 1 s',
     file: 'src/tokens/token-state.ts',
-    original: 'const tier = token === null ? null : await this.lookup.read(token);',
-    planted: `const known = token === null ? undefined : CACHE.get(token.claims.jti);
-    if (token !== null && known !== undefined && Date.now() - known.at < 1000) return { ...token, tier: known.tier };
-    const tier = token === null ? null : await this.lookup.read(token);
-    if (token !== null && tier !== null) CACHE.set(token.claims.jti, { tier, at: Date.now() });`,
+    original: 'const tier = await this.lookup.read(token);',
+    planted: `const known = CACHE.get(token.claims.jti);
+    if (known !== undefined && Date.now() - known.at < 1000) return { ...token, tier: known.tier };
+    const tier = await this.lookup.read(token);
+    if (tier !== null) CACHE.set(token.claims.jti, { tier, at: Date.now() });`,
     suite: 'test/e2e/replicas.spec.ts',
   },
   {

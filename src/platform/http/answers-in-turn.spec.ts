@@ -4,6 +4,7 @@ import { EventEmitter, once } from 'node:events';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { answerInTurn } from './answers-in-turn.js';
+import { answerExpectation } from './transport-errors.js';
 
 const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
 const LAST = 'GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
@@ -32,6 +33,8 @@ describe('requests that come together on one connection', () => {
       underWay -= 1;
       return { number };
     });
+    server.get('/last', (_request, reply) => reply.header('connection', 'close').send({}));
+    server.server.on('checkExpectation', answerExpectation);
     await server.listen({ host: '127.0.0.1', port: 0 });
   });
   afterEach(async () => {
@@ -52,6 +55,19 @@ describe('requests that come together on one connection', () => {
     const numbers = [...(await text(socket)).matchAll(/"number":(\d+)/g)].map(([, number]) => Number(number));
     expect(numbers).toEqual(Array.from({ length: 41 }, (_, index) => index + 1));
     expect(mostUnderWay).toBe(1);
+  });
+
+  it.each([
+    ['ends the connection', 'GET /last HTTP/1.1\r\nHost: x\r\n\r\n', 200],
+    ['is answered past the router', 'GET / HTTP/1.1\r\nHost: x\r\nExpect: a miracle\r\n\r\n', 417],
+  ])('begin not behind one that %s', async (_, last, status) => {
+    const socket = open();
+    socket.write(last + GET);
+    expect(await text(socket)).toContain(`HTTP/1.1 ${status}`);
+    // What had begun would have been counted by the time that a request of another connection is answered.
+    const other = open();
+    other.write(LAST);
+    expect(await text(other)).toContain('"number":1');
   });
 
   it('hold up none of another connection', async () => {

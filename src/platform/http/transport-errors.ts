@@ -2,6 +2,7 @@ import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { problems } from '../kernel/problem.js';
+import { beginNothingMore } from './answers-in-turn.js';
 import { answerError } from './error.filter.js';
 import { API_SECURITY_HEADERS } from './security-headers.js';
 
@@ -46,7 +47,8 @@ export function answerClientError(error: Error & { code?: string }, socket: Sock
  * Answers 417 to a request whose `Expect` names anything but `100-continue` (RFC 9110 §10.1.1): Node would do it without
  * our headers. For the server's event `checkExpectation`.
  */
-export function answerExpectation(_request: IncomingMessage, response: ServerResponse): void {
+export function answerExpectation(request: IncomingMessage, response: ServerResponse): void {
+  beginNothingMore(request.socket);
   const body = bodyOf(417, 'The request expects what this server does not do.');
   response.writeHead(417, {
     'content-type': 'application/problem+json',

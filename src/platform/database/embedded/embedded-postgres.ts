@@ -103,6 +103,8 @@ class HeldServer implements EmbeddedPostgres {
   private revival: Promise<void> = Promise.resolve();
   private stopping: Promise<void> | null = null;
   private lost: Error | null = null;
+  /** Whether this process holds the data directory now: between a cut and a revival another may. */
+  private isHeld = true;
 
   constructor(
     private readonly installation: Installation,
@@ -135,23 +137,28 @@ class HeldServer implements EmbeddedPostgres {
    */
   private async stopOnce(): Promise<void> {
     await this.revival;
-    if (this.lost === null) await stopServer(this.installation, this.endpoint);
+    if (this.isHeld) await stopServer(this.installation, this.endpoint);
   }
 
   private watch(connection: Client): void {
+    this.isHeld = true;
     connection.once('end', () => {
+      this.isHeld = this.stopping !== null;
       if (this.stopping === null) this.revival = this.revive();
     });
   }
 
   /**
    * Reaches the server again, or starts it again where it listened before, so that the URLs stay true. It may be killed
-   * again while it recovers: then it is tried anew after a pause, as often as a server may end at all.
+   * again while it recovers: then it is tried anew after a pause, a few times and for a minute at most, so that whoever
+   * supervises this process can start it elsewhere.
    */
   private async revive(): Promise<void> {
     this.options.announce('The connection that holds the embedded PostgreSQL was cut; reaching for it again.');
     let failure: unknown = new Error('it ended too often');
-    for (let pauseMs = FIRST_PAUSE_MS; this.stopping === null && this.mayTryAgain(); pauseMs *= 2) {
+    const beganMs = performance.now();
+    for (let attempt = 0; this.stopping === null && this.mayTryAgain(beganMs); attempt += 1) {
+      if (attempt > 0) await delay(FIRST_PAUSE_MS * 2 ** (attempt - 1));
       try {
         await this.reachAgain();
         this.options.announce('The embedded PostgreSQL is reached again.');
@@ -161,15 +168,16 @@ class HeldServer implements EmbeddedPostgres {
         if (error instanceof DataDirectoryInUse) break;
         this.options.announce(`The embedded PostgreSQL could not be reached: ${messageOf(error)}`);
       }
-      await delay(pauseMs);
     }
     if (this.stopping !== null) return;
     this.lost = new Error(`The embedded PostgreSQL is lost: ${messageOf(failure)}`, { cause: failure });
     for (const listener of this.listeners) listener(this.lost);
   }
 
-  private mayTryAgain(): boolean {
+  /** Whether a server that ended at `beganMs` is tried again: not for long, and not where servers end again and again. */
+  private mayTryAgain(beganMs: number): boolean {
     const now = performance.now();
+    if (now - beganMs > REVIVALS_WITHIN_MS) return false;
     this.revivals.push(now);
     return this.revivals.filter((time) => time > now - REVIVALS_WITHIN_MS).length <= REVIVALS;
   }
