@@ -58,11 +58,6 @@ export class KeysService implements OnApplicationShutdown {
     return this.lookUp('access_token', kid);
   }
 
-  /** The key of access tokens with a `kid`, as far as this replica knows. */
-  known(kid: string): VerificationKey | undefined {
-    return this.ring.known('access_token', kid);
-  }
-
   /** The key of checkpoints with a `kid`, retired ones included; null where there is none. */
   findAuditKey(kid: string): Promise<VerificationKey | null> {
     return this.lookUp('audit', kid);

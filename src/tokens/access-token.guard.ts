@@ -46,12 +46,13 @@ export class AccessTokenGuard implements CanActivate {
     return this.authenticate(access, http.getRequest<AuthenticatedRequest>(), http.getResponse<FastifyReply>());
   }
 
+  /** Finds whose token it is, counts the request against the rates of its caller, and asks for the scopes. */
   private async authenticate(
     access: Extract<Access, { kind: 'scopes' }>,
     request: AuthenticatedRequest,
     reply: FastifyReply,
   ): Promise<boolean> {
-    // The OAuth endpoints have no rates.
+    // Whoever checks tokens does so for each request of others, so the OAuth endpoints count none.
     const isCounted = !isOAuthPath(request.url);
     if (request.principal !== undefined) {
       if (isCounted) await this.rateLimits.admit(request.principal, reply);
@@ -62,7 +63,7 @@ export class AccessTokenGuard implements CanActivate {
     const active = await this.introspections.caller(request, token, formOf(request).get('token'));
     if (active === null || !isFor(active.claims, this.config.tokens.issuer)) throw badToken;
     const principal = principalOf(active);
-    // Whatever becomes of it.
+    // Before the scopes, so that refusals count as well.
     if (isCounted) await this.rateLimits.admit(principal, reply);
     const isAllowed = access.scopes.every((scope) => principal.scopes.has(scope));
     if (!isAllowed && !(access.orOperator === true && isOperator(principal))) throw insufficientScope(access.scopes);

@@ -67,10 +67,11 @@ export class TokenVerifier {
     const digest = hash('sha256', token, 'base64');
     const read = this.read.get(digest);
     // Its key may be published no more.
-    if (read !== undefined && this.keys.known(read.kid) !== undefined) return this.inItsTime(read);
+    if (read !== undefined && this.keys.isPublished(read.kid)) return this.inItsTime(read);
     return this.verifyAnew(token, digest);
   }
 
+  /** Verifies a token that is not remembered, and remembers it. */
   private async verifyAnew(token: string, digest: string): Promise<VerifiedToken | null> {
     const key = await this.keyOf(token);
     if (key === null || !(await this.signatureIsRight(token, digest, key))) return null;
@@ -81,6 +82,7 @@ export class TokenVerifier {
     return this.inItsTime(verified);
   }
 
+  /** The token where now lies between its `nbf` and `exp`, which change with the clock and so are never remembered. */
   private inItsTime(token: VerifiedToken): VerifiedToken | null {
     const now = this.clock.nowSeconds();
     return token.claims.exp > now && (token.claims.nbf ?? now) <= now ? token : null;

@@ -32,7 +32,7 @@ const REDACTED = [
 /** Paths that are asked for every few seconds by machines: logged at `debug` only. */
 const QUIET_PATHS: ReadonlySet<string> = new Set(['/health/live', '/health/ready', '/metrics']);
 
-/** How many bytes of lines are gathered before they are written. */
+/** How many bytes of lines are gathered before they are written; what is written at once may have 16 KiB at most. */
 const BUFFER_BYTES = 15_360;
 /** Where several workers write to one pipe: less than what it takes in one piece, so that no line is torn. */
 const SHARED_BUFFER_BYTES = 3072;
