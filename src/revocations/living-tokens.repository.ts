@@ -33,7 +33,9 @@ const BELOW = `(lpad(to_hex(greatest(floor(extract(epoch FROM (k.details ->> 'is
 /**
  * Counts the tokens of a subject that are alive, by agent and credential: issued in the last day, not expired, not
  * revoked singly, and no act behind them in the chain has ended them. The chain's order is the order in which issuance
- * and revocation held the organization's lock, so the count is exact for each act in it that names its tokens.
+ * and revocation held the organization's lock, so the count is exact for each act in it that names its tokens. An act up
+ * to an instant that a later one on the same subject covers is left out, and so are repeated acts on one scope: what is
+ * compared with each token is what is left, however often somebody revokes.
  *
  * $1 organization, $2 the least `jti` of a day ago, $3 the acts, $4 the sequence that the count ends before, $5 now in
  * seconds, $6 the first `jti` that is kept, or null.
@@ -70,14 +72,17 @@ ended_credentials AS MATERIALIZED (
         AND EXISTS (SELECT 1 FROM acts WHERE action = 'federation.partner_deleted')) each
     GROUP BY 1),
 ended_earlier AS MATERIALIZED (
-  SELECT a.sequence, a.below, a.action, a.target_id, c.credential_id::text AS credential_id FROM acts a
+  SELECT a.sequence, a.below, a.action, a.target_id, c.credential_id::text AS credential_id
+    FROM (SELECT sequence, below, action, target_id, max(below::text COLLATE "C") OVER (PARTITION BY action, target_id
+        ORDER BY sequence DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS later
+      FROM acts WHERE below IS NOT NULL) a
     LEFT JOIN credentials c ON a.action = 'federation.tokens_revoked' AND c.organization_id = $1
       AND c.partner_id = a.target_id::uuid
-    WHERE a.below IS NOT NULL),
+    WHERE a.later IS NULL OR a.below::text COLLATE "C" > a.later),
 scopes_taken AS MATERIALIZED (
-  SELECT sequence, CASE WHEN action = 'agent.updated' THEN target_id::uuid END AS agent_id,
-      ARRAY(SELECT jsonb_array_elements_text(details -> 'scopesRemoved')) AS scopes
-    FROM acts WHERE action IN ('agent.updated', 'resource.updated', 'resource.deleted')),
+  SELECT max(sequence) AS sequence, CASE WHEN action = 'agent.updated' THEN target_id::uuid END AS agent_id, t.scope
+    FROM acts, jsonb_array_elements_text(details -> 'scopesRemoved') AS t (scope)
+    WHERE action IN ('agent.updated', 'resource.updated', 'resource.deleted') GROUP BY 2, 3),
 alive AS (
   SELECT e.actor, e.details ->> 'credentialId' AS credential_id, count(*) AS tokens
     FROM audit_events e
@@ -96,7 +101,7 @@ alive AS (
           ELSE coalesce(k.credential_id, k.target_id) = e.details ->> 'credentialId' END)
       AND NOT EXISTS (SELECT 1 FROM scopes_taken k WHERE k.sequence > e.sequence
         AND (k.agent_id IS NULL OR k.agent_id = e.actor)
-        AND string_to_array(e.details ->> 'scope', ' ') && k.scopes)
+        AND k.scope = ANY (string_to_array(e.details ->> 'scope', ' ')))
     GROUP BY 1, 2)
 SELECT count(DISTINCT actor) AS agents, count(*) AS credentials, coalesce(sum(tokens), 0) AS tokens FROM alive`;
 /* eslint-enable no-restricted-syntax */

@@ -14,14 +14,17 @@ import type { RevocationBody, RevocationSelector } from './dto/revocation.body.j
 import { LivingTokensRepository } from './living-tokens.repository.js';
 import { eventOf, RevocationSubjects, type Subject } from './revocation-subjects.js';
 
+/** How long a count waits for those before it. */
+const PATIENCE_MS = 2000;
+
 const NOT_COUNTED: RevokedCounts = { agents: null, credentials: null, tokens: null };
 
 /** Revokes tokens in bulk: what a credential, a partner, an agent or an organization has earned. */
 @Injectable()
 export class RevocationsService {
   private readonly logger = new Logger(RevocationsService.name);
-  /** A count may read a million rows: two at one time on this replica, one of an organization. */
-  private readonly counts = new WorkLimit(1, 2);
+  /** A count may read a million rows: two at one time on this replica, one of an organization; most take milliseconds. */
+  private readonly counts = new WorkLimit(1, 2, PATIENCE_MS);
 
   constructor(
     private readonly subjects: RevocationSubjects,

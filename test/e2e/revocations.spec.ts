@@ -412,6 +412,33 @@ describe('the count', () => {
     }
   });
 
+  it('goes by the revocation that reached farthest, whichever came last, and by each of what it names', async () => {
+    const agent = await proven();
+    const start = Math.ceil(clock.nowMs() / 1000) * 1000;
+    const at = (offset: number) => new Date(start + offset * 1000).toISOString();
+    try {
+      for (const second of [0, 1, 2, 3]) {
+        clock.freeze(at(second));
+        await one.api.token(agent);
+        await other.api.token(agent.second);
+      }
+      const { credentialId } = agent;
+      for (const second of [1, 3, 2, 2]) await revoked({ credentialId, issuedBefore: at(second) });
+      for (const second of [2, 0, 1])
+        await revoked({ credentialId: agent.second.credentialId, issuedBefore: at(second) });
+      const counts = [];
+      for (const selector of [
+        { credentialId },
+        { credentialId: agent.second.credentialId },
+        { organizationId: agent.organizationId },
+      ])
+        counts.push((await revoked(selector, { dryRun: true }))['tokens']);
+      expect(counts).toEqual([1, 2, 3]);
+    } finally {
+      clock.set(new Date().toISOString());
+    }
+  });
+
   it('is given up where it takes too long: a dry run is answered 503, and a revocation holds uncounted', async () => {
     const agent = await proven();
     const { secret } = await tokensOf(agent);
@@ -428,7 +455,7 @@ describe('the count', () => {
     expect(await alive(secret)).toBe(false);
   });
 
-  it('is made once at a time for an organization: over it 429, and a revocation holds uncounted', async () => {
+  it('is made once at a time for an organization; those who ask meanwhile wait, whether they preview or revoke', async () => {
     const agent = await proven();
     const { secret } = await tokensOf(agent);
     const selector = { agentId: agent.agentId };
@@ -436,19 +463,28 @@ describe('the count', () => {
     const held = new Promise<void>((resolve) => (goOn = resolve));
     const repository = one.app.get(LivingTokensRepository);
     const count = repository.count.bind(repository);
-    const slow = jest.spyOn(repository, 'count').mockImplementationOnce(async (...asked) => {
+    let [underWay, most] = [0, 0];
+    const slow = jest.spyOn(repository, 'count').mockImplementation(async (...asked) => {
+      underWay += 1;
+      most = Math.max(most, underWay);
+      const counted = await count(...asked);
       await held;
-      return count(...asked);
+      underWay -= 1;
+      return counted;
     });
-    const first = revoke(selector, { dryRun: true });
-    await until('a count is under way', () => slow.mock.calls.length === 1);
-    const second = await revoke(selector, { dryRun: true });
-    expect([second.status, second.body['code'], second.headers.get('retry-after')]).toEqual([429, 'rate_limited', '5']);
-    expect(await revoked(selector)).toMatchObject({ tokens: null });
-    expect(await alive(secret)).toBe(false);
-    goOn();
-    expect((await first).status).toBe(200);
-    slow.mockRestore();
+    try {
+      const first = revoke(selector, { dryRun: true });
+      await until('a count is under way', () => underWay === 1);
+      const second = revoke(selector, { dryRun: true });
+      const third = revoked(selector);
+      await until('it is revoked', async () => !(await alive(secret)));
+      goOn();
+      expect((await first).body).toMatchObject({ tokens: 3 });
+      expect([(await second).status, (await third)['tokens'], most]).toEqual([200, 3, 1]);
+    } finally {
+      goOn();
+      slow.mockRestore();
+    }
   });
 });
 
