@@ -29,8 +29,6 @@ type FailureCause = 'unknown_client' | 'secret_mismatch' | 'credential_not_usabl
 
 /** Clients that may wait for the next lookup. */
 const LOOKUP_LIMITS = { maxQueue: 5000, maxBatch: 200 };
-/** A lookup that waits for signatures gathers no more clients than this. */
-const GATHERED = 64;
 
 /** Checks client secrets. Every check reads the shared state; those that come together share one query. */
 @Injectable()
@@ -54,7 +52,7 @@ export class ClientAuthenticator implements OnApplicationShutdown {
       LOOKUP_LIMITS,
       (keys) => repository.readClients(keys, this.clock.now(), config.abuse.failures),
       (size, seconds) => metrics.flushed('clients', size, seconds),
-      backlog.gathering(GATHERED),
+      backlog.gathering(),
       // No network has a space in its name, and every id has the same length.
       ({ agentId, network, prefix }) => `${agentId}${network} ${prefix}`,
     );

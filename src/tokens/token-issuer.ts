@@ -23,8 +23,6 @@ export type IssuedToken =
 
 /** Issuances that may wait: some seconds of work, over which the answer is 503. */
 const ISSUANCE_LIMITS = { maxQueue: 4000, maxBatch: 128 };
-/** A flush that waits for signatures gathers no more issuances than this. */
-const GATHERED = 64;
 /** Organizations of which it is remembered that their quota was used up. */
 const REMEMBERED_ORGANIZATIONS = 10_000;
 
@@ -54,7 +52,7 @@ export class TokenIssuer implements OnApplicationShutdown {
       (items) => repository.issue(items),
       ({ event: { event } }) => event.organizationId,
       (size, seconds) => metrics.flushed('tokens', size, seconds),
-      backlog.gathering(GATHERED),
+      backlog.gathering(),
     );
     metrics.observeQueue('tokens', () => this.commits.depth);
   }

@@ -3,19 +3,38 @@ import { availableParallelism } from 'node:os';
 import { loadConfig } from '../config/load-config.js';
 import { Backlog } from './backlog.js';
 
-it('makes gathering worthwhile while five jobs wait behind those on the threads, and tells when it ends', () => {
+/** A backlog with so many requests under way, of which so many have a job that waits for a thread. */
+function backlogOf(requests: number, waiting: number): Backlog {
   const backlog = new Backlog(loadConfig({}));
+  backlog.observeRequests(() => requests);
   const threads = Math.max(2, availableParallelism());
-  const gathering = backlog.gathering(64);
+  for (let jobs = 0; jobs < threads + waiting; jobs += 1) backlog.begin();
+  return backlog;
+}
+
+it('makes gathering worthwhile while five jobs wait behind those on the threads, and tells of every end', () => {
+  const backlog = backlogOf(100, 4);
+  const gathering = backlog.gathering();
   let told = 0;
-  gathering.onEnd(() => (told += 1));
-  for (let jobs = 0; jobs < threads + 4; jobs += 1) backlog.begin();
-  expect(gathering.worthwhile()).toBe(false);
+  gathering.onChange(() => (told += 1));
+  expect(gathering.worthwhile(1)).toBe(false);
   backlog.begin();
   backlog.begin();
-  expect(gathering.worthwhile()).toBe(true);
+  expect(gathering.worthwhile(1)).toBe(true);
   backlog.end();
-  expect([gathering.worthwhile(), told]).toEqual([true, 0]);
+  expect([gathering.worthwhile(1), told]).toEqual([true, 1]);
   backlog.end();
-  expect([gathering.worthwhile(), told]).toEqual([false, 1]);
+  expect([gathering.worthwhile(1), told]).toEqual([false, 2]);
+});
+
+it('has a batch gather three fifths of the requests under way, and 64 at most', () => {
+  const worthwhile = (requests: number, items: number) => backlogOf(requests, 50).gathering().worthwhile(items);
+  expect([worthwhile(20, 11), worthwhile(20, 12)]).toEqual([true, false]);
+  expect([worthwhile(1000, 63), worthwhile(1000, 64)]).toEqual([true, false]);
+});
+
+it('has nothing gather where nobody tells of requests', () => {
+  const backlog = new Backlog(loadConfig({}));
+  for (let jobs = 0; jobs < 100; jobs += 1) backlog.begin();
+  expect(backlog.gathering().worthwhile(0)).toBe(false);
 });

@@ -6,16 +6,22 @@ import type { Gathering } from './serial-batch.js';
 /** From so many on, those that wait will keep the thread pool busy for as long as a batch takes. */
 const BUSY_FROM = 5;
 
+/** Batches do not grow beyond this by waiting, nor beyond such a share of the requests that are under way. */
+const ENOUGH = { items: 64, share: 0.6 };
+
 /**
  * How much work waits for the thread pool, on which signatures are made. While enough of it waits, batches of the token
  * path gather more items instead of starting: what they would answer sooner would wait for the thread pool all the
- * same, and larger batches cost less. It runs down by itself, so nothing is held for long and no timer is needed.
+ * same, and larger batches cost less. But a batch does not gather all the requests that are under way: some are to be
+ * signed while the others are looked up and answered, so that neither the pool nor the script has a pause. The backlog
+ * runs down by itself, so nothing is held for long and no timer is needed.
  */
 @Injectable()
 export class Backlog {
   private underWay = 0;
   private readonly threads: number;
   private readonly listeners: (() => void)[] = [];
+  private requests: () => number = () => 0;
 
   constructor({ http }: Config) {
     // As many as the launchers make (scripts/thread-pool.cjs).
@@ -29,15 +35,20 @@ export class Backlog {
 
   end(): void {
     this.underWay -= 1;
-    if (this.underWay - this.threads === BUSY_FROM - 1) for (const listener of this.listeners) listener();
+    for (const reconsider of this.listeners) reconsider();
   }
 
-  /** Has a batch gather up to `enough` items while enough jobs wait. */
-  gathering(enough: number): Gathering {
+  /** Asks `count` how many requests that need a job are under way; none unless told. */
+  observeRequests(count: () => number): void {
+    this.requests = count;
+  }
+
+  /** Has a batch gather items while enough jobs wait. */
+  gathering(): Gathering {
     return {
-      enough,
-      worthwhile: () => this.underWay - this.threads >= BUSY_FROM,
-      onEnd: (resume) => this.listeners.push(resume),
+      worthwhile: (items) =>
+        this.underWay - this.threads >= BUSY_FROM && items < Math.min(ENOUGH.items, ENOUGH.share * this.requests()),
+      onChange: (reconsider) => this.listeners.push(reconsider),
     };
   }
 }

@@ -205,16 +205,20 @@ describe('a serial batch', () => {
 });
 
 describe('a serial batch that may gather', () => {
-  /** Gathering is worthwhile until the test says that it is not. */
+  /** Gathering is worthwhile up to so many items, and until the test says that it is not. */
   function gathered(enough: number) {
-    let worthwhile = true;
-    let resume: () => void = () => undefined;
-    const gathering: Gathering = { enough, worthwhile: () => worthwhile, onEnd: (listener) => (resume = listener) };
+    let ended = false;
+    let reconsider: () => void = () => undefined;
+    const gathering: Gathering = {
+      worthwhile: (items) => !ended && items < enough,
+      onChange: (listener) => (reconsider = listener),
+    };
     return {
       ...queue({ gathering }),
+      reconsider: () => reconsider(),
       end: () => {
-        worthwhile = false;
-        resume();
+        ended = true;
+        reconsider();
       },
     };
   }
@@ -224,9 +228,10 @@ describe('a serial batch that may gather', () => {
   }
 
   it('waits while that is worthwhile, and gives all to one run', async () => {
-    const { batch, run, runs, end } = gathered(10);
+    const { batch, run, runs, end, reconsider } = gathered(10);
     const answers = [batch.add('a'), batch.add('b')];
     await turns();
+    reconsider();
     answers.push(batch.add('c'));
     await turns();
     expect(runs).toHaveLength(0);

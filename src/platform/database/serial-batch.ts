@@ -8,12 +8,10 @@ export interface BatchLimits {
 
 /** When a run that could begin had better wait for more items. */
 export interface Gathering {
-  /** Whether to wait; asked when a run could begin. */
-  readonly worthwhile: () => boolean;
-  /** With so many items it begins in any case. */
-  readonly enough: number;
+  /** Whether to wait where so many items are there; asked when a run could begin, and again at every change. */
+  readonly worthwhile: (items: number) => boolean;
   /** Is told what to call when waiting may no longer be worthwhile; whoever makes it so has to call it. */
-  readonly onEnd: (resume: () => void) => void;
+  readonly onChange: (reconsider: () => void) => void;
 }
 
 /** The queue holds as many items as it may. The caller answers 503 with `Retry-After`. */
@@ -69,7 +67,7 @@ export class SerialBatch<Item, Result> {
     private readonly observe: BatchObserver = () => undefined,
     private readonly gathering?: Gathering,
   ) {
-    gathering?.onEnd(() => this.resume?.());
+    gathering?.onChange(() => this.reconsider());
   }
 
   /** How many items wait, those in the present run not counted. */
@@ -89,7 +87,7 @@ export class SerialBatch<Item, Result> {
     return new Promise<Result>((resolve, reject) => {
       this.waiting.push({ item, resolve, reject });
       this.running ??= this.runUntilEmpty();
-      if (this.resume !== null && this.waiting.length >= (this.gathering?.enough ?? 0)) this.resume();
+      this.reconsider();
     });
   }
 
@@ -113,7 +111,12 @@ export class SerialBatch<Item, Result> {
   }
 
   private shouldGather(): boolean {
-    return this.gathering !== undefined && this.waiting.length < this.gathering.enough && this.gathering.worthwhile();
+    return this.gathering?.worthwhile(this.waiting.length) ?? false;
+  }
+
+  /** Ends the waiting for more items where it is no longer worthwhile. */
+  private reconsider(): void {
+    if (this.resume !== null && !this.shouldGather()) this.resume();
   }
 
   private async gather(): Promise<void> {

@@ -1,5 +1,6 @@
 import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { Backlog } from '../database/backlog.js';
 import { OAuthError, oauthErrors } from '../kernel/oauth-error.js';
 import { problems } from '../kernel/problem.js';
 import { InFlightBound } from './in-flight-bound.js';
@@ -38,8 +39,12 @@ export class Admission implements OnApplicationShutdown {
   private unreported = 0;
   private reportAt: NodeJS.Timeout | null = null;
 
-  constructor(private readonly metrics: Metrics) {
+  constructor(
+    private readonly metrics: Metrics,
+    backlog: Backlog,
+  ) {
     for (const bound of this.bounds) metrics.observeBound(bound);
+    backlog.observeRequests(() => this.tokens.inFlight);
   }
 
   /** Whether requests are refused at the moment, or were within the last second. */
