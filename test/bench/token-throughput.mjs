@@ -1,4 +1,5 @@
-// Token throughput of builds, in turns: node test/bench/token-throughput.mjs DIST... [--rounds 6] [--seconds 8]. Each build
+// Token throughput of builds, in turns: node test/bench/token-throughput.mjs DIST... [--rounds 6] [--seconds 8]
+// [--connections 64] [--alg RS256]. Each build
 // runs in a process of its own with a PostgreSQL of its own; the load comes from this process. A DIST with +bare behind it
 // runs without the evidence: no follower of checkpoints, and no index of actors. On Linux also the time on the processor of
 // one token, of Node and of PostgreSQL: what other work on the machine changes least.
@@ -13,7 +14,6 @@ import { parseArgs } from 'node:util';
 import { pathToFileURL } from 'node:url';
 import pg from 'pg';
 
-const CONCURRENCY = 64;
 /** Of the clock that /proc counts in. */
 const TICKS_A_SECOND = 100;
 
@@ -34,7 +34,13 @@ async function serve(build) {
   const { SystemClock } = await load('platform/kernel/clock.js');
   const { OperatorService } = await load('operator/operator.service.js');
   await migrate(postgres.owningUrl, postgres.servingUrl);
-  const config = loadConfig({ NODE_ENV: 'test', LOG_LEVEL: 'silent', PORT: '0', ISSUER: 'http://bench.test' });
+  const config = loadConfig({
+    NODE_ENV: 'test',
+    LOG_LEVEL: 'silent',
+    PORT: '0',
+    ISSUER: 'http://bench.test',
+    SIGNING_ALG: process.env.SIGNING_ALG,
+  });
   const { servingUrl } = postgres;
   const app = await createApp({ config, clock: new SystemClock(), masterKey: randomBytes(32), servingUrl });
   const client = await app.get(OperatorService).ensure(null);
@@ -88,16 +94,22 @@ function secondsOf(parent) {
 async function compare() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { rounds: { type: 'string', default: '6' }, seconds: { type: 'string', default: '8' } },
+    options: {
+      rounds: { type: 'string', default: '6' },
+      seconds: { type: 'string', default: '8' },
+      connections: { type: 'string', default: '64' },
+      alg: { type: 'string', default: 'RS256' },
+    },
   });
+  const connections = Number(values.connections);
   const builds = [];
-  for (const dist of positionals) builds.push(await start(path.resolve(dist)));
-  for (const build of builds) await load(build, 3);
+  for (const dist of positionals) builds.push(await start(path.resolve(dist), values.alg));
+  for (const build of builds) await load(build, 3, connections);
   for (let round = 0; round < Number(values.rounds); round += 1) {
     // In turns, and each as often first.
     for (const [turn] of builds.entries()) {
       const build = builds[(turn + round) % builds.length];
-      build.rounds.push(await load(build, Number(values.seconds)));
+      build.rounds.push(await load(build, Number(values.seconds), connections));
     }
     console.log(builds.map(({ rounds }) => rounds.at(-1).rate.toFixed(0)).join(', '), 'tokens a second');
   }
@@ -106,17 +118,17 @@ async function compare() {
     const of = (member) => mean(build.rounds.map((round) => round[member]));
     const toFirst = (figure) => spread(build.rounds.map((round, n) => figure(round) / figure(first.rounds[n])));
     console.log(
-      `${build.dist}: ${of('rate').toFixed(0)} tokens a second, ${of('node').toFixed(0)} µs of Node and ${of('postgres').toFixed(0)} µs of PostgreSQL a token;`,
+      `${build.dist}: ${of('rate').toFixed(0)} tokens a second, ${of('node').toFixed(0)} µs of Node and ${of('postgres').toFixed(0)} µs of PostgreSQL a token, p99 ${of('p99').toFixed(1)} ms;`,
       `to the first, round by round: tokens ${toFirst(({ rate }) => rate)}; time on the processor ${toFirst(({ node, postgres }) => node + postgres)}`,
     );
   }
   for (const { child } of builds) child.stdin.end();
 }
 
-async function start(dist) {
+async function start(dist, alg) {
   const child = spawn(process.execPath, [process.argv[1], '--serve', dist], {
     stdio: ['pipe', 'pipe', 'inherit'],
-    env: { ...process.env, UV_THREADPOOL_SIZE: '2' },
+    env: { ...process.env, UV_THREADPOOL_SIZE: '2', SIGNING_ALG: alg },
   });
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
   for (;;) {
@@ -133,8 +145,8 @@ async function used({ child, lines }) {
   return JSON.parse((await lines.next()).value);
 }
 
-/** Asks for tokens as fast as they come, for some seconds: how many came in each, and what one cost in microseconds. */
-async function load(build, seconds) {
+/** Asks for tokens as fast as they come, for some seconds: how many came in each, how long they took, and what one cost in microseconds. */
+async function load(build, seconds, connections) {
   const body = new URLSearchParams({
     grant_type: 'client_credentials',
     client_id: build.clientId,
@@ -143,18 +155,20 @@ async function load(build, seconds) {
   const before = await used(build);
   const started = performance.now();
   const end = started + seconds * 1000;
-  let count = 0;
+  const latencies = [];
   const worker = async () => {
-    while (performance.now() < end) {
+    for (let asked = performance.now(); asked < end; asked = performance.now()) {
       await ask(build, body);
-      count += 1;
+      latencies.push(performance.now() - asked);
     }
   };
-  await Promise.all(Array.from({ length: CONCURRENCY }, worker));
+  await Promise.all(Array.from({ length: connections }, worker));
+  const count = latencies.length;
   const rate = (count * 1000) / (performance.now() - started);
   const after = await used(build);
   const each = (member) => ((after[member] - before[member]) * 1e6) / count;
-  return { rate, node: each('node'), postgres: each('postgres') };
+  const p99 = latencies.sort((a, b) => a - b)[Math.floor(0.99 * count)];
+  return { rate, p99, node: each('node'), postgres: each('postgres') };
 }
 
 function mean(all) {

@@ -12,8 +12,8 @@ function backlogOf(requests: number, waiting: number): Backlog {
   return backlog;
 }
 
-it('makes gathering worthwhile while five jobs wait behind those on the threads, and tells of every end', () => {
-  const backlog = backlogOf(100, 4);
+it('makes gathering worthwhile while two jobs wait behind those on the threads, and tells of every end', () => {
+  const backlog = backlogOf(100, 1);
   const gathering = backlog.gathering();
   let told = 0;
   gathering.onChange(() => (told += 1));
@@ -27,9 +27,9 @@ it('makes gathering worthwhile while five jobs wait behind those on the threads,
   expect([gathering.worthwhile(1), told]).toEqual([false, 2]);
 });
 
-it('has a batch gather three fifths of the requests under way, and 64 at most', () => {
+it('has a batch gather three quarters of the requests under way, and 64 at most', () => {
   const worthwhile = (requests: number, items: number) => backlogOf(requests, 50).gathering().worthwhile(items);
-  expect([worthwhile(20, 11), worthwhile(20, 12)]).toEqual([true, false]);
+  expect([worthwhile(20, 14), worthwhile(20, 15)]).toEqual([true, false]);
   expect([worthwhile(1000, 63), worthwhile(1000, 64)]).toEqual([true, false]);
 });
 

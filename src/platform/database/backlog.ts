@@ -4,10 +4,10 @@ import { Config } from '../config/config.js';
 import type { Gathering } from './serial-batch.js';
 
 /** From so many on, those that wait will keep the thread pool busy for as long as a batch takes. */
-const BUSY_FROM = 5;
+const BUSY_FROM = 2;
 
 /** Batches do not grow beyond this by waiting, nor beyond such a share of the requests that are under way. */
-const ENOUGH = { items: 64, share: 0.6 };
+const ENOUGH = { items: 64, share: 0.75 };
 
 /**
  * How much work waits for the thread pool, on which signatures are made. While enough of it waits, batches of the token
