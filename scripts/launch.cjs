@@ -1,4 +1,5 @@
 'use strict';
+const { enableCompileCache } = require('node:module');
 const path = require('node:path');
 const { pathToFileURL } = require('node:url');
 const { endWithNpm } = require('./npm-parent.cjs');
@@ -15,6 +16,8 @@ const { threadPoolSize } = require('./thread-pool.cjs');
  */
 function launch(program) {
   prepareOrExit();
+  // From Node 22.8 on compiled code is kept, beside the packages that it comes from: only who writes those can write it.
+  enableCompileCache?.(path.join(ROOT, 'node_modules', '.cache', 'agentidp'));
   endWithNpm();
   process.env.UV_THREADPOOL_SIZE ??= threadPoolSize();
   const file = path.join(ROOT, 'dist', program);
