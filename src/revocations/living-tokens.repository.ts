@@ -34,8 +34,10 @@ const BELOW = `(lpad(to_hex(greatest(floor(extract(epoch FROM (k.details ->> 'is
  * Counts the tokens of a subject that are alive, by agent and credential: issued in the last day, not expired, not
  * revoked singly, and no act behind them in the chain has ended them. The chain's order is the order in which issuance
  * and revocation held the organization's lock, so the count is exact for each act in it that names its tokens. An act up
- * to an instant that a later one on the same subject covers is left out, and so are repeated acts on one scope: what is
- * compared with each token is what is left, however often somebody revokes.
+ * to an instant that a later one on the same subject covers is left out, and so are repeated acts on one scope: each token
+ * is compared with what is left, which is one act on each subject where instants do not go back.
+ *
+ * Ids are compared as text, for want of a `max(uuid)`; in the collation "C" their order is the same.
  *
  * $1 organization, $2 the least `jti` of a day ago, $3 the acts, $4 the sequence that the count ends before, $5 now in
  * seconds, $6 the first `jti` that is kept, or null.
@@ -80,9 +82,11 @@ ended_earlier AS MATERIALIZED (
       AND c.partner_id = a.target_id::uuid
     WHERE a.later IS NULL OR a.below::text COLLATE "C" > a.later),
 scopes_taken AS MATERIALIZED (
-  SELECT max(sequence) AS sequence, CASE WHEN action = 'agent.updated' THEN target_id::uuid END AS agent_id, t.scope
-    FROM acts, jsonb_array_elements_text(details -> 'scopesRemoved') AS t (scope)
-    WHERE action IN ('agent.updated', 'resource.updated', 'resource.deleted') GROUP BY 2, 3),
+  SELECT sequence, agent_id, array_agg(scope) AS scopes FROM (
+    SELECT max(sequence) AS sequence, CASE WHEN action = 'agent.updated' THEN target_id::uuid END AS agent_id, t.scope
+      FROM acts, jsonb_array_elements_text(details -> 'scopesRemoved') AS t (scope)
+      WHERE action IN ('agent.updated', 'resource.updated', 'resource.deleted') GROUP BY 2, 3) latest
+    GROUP BY 1, 2),
 alive AS (
   SELECT e.actor, e.details ->> 'credentialId' AS credential_id, count(*) AS tokens
     FROM audit_events e
@@ -101,7 +105,7 @@ alive AS (
           ELSE coalesce(k.credential_id, k.target_id) = e.details ->> 'credentialId' END)
       AND NOT EXISTS (SELECT 1 FROM scopes_taken k WHERE k.sequence > e.sequence
         AND (k.agent_id IS NULL OR k.agent_id = e.actor)
-        AND k.scope = ANY (string_to_array(e.details ->> 'scope', ' ')))
+        AND string_to_array(e.details ->> 'scope', ' ') && k.scopes)
     GROUP BY 1, 2)
 SELECT count(DISTINCT actor) AS agents, count(*) AS credentials, coalesce(sum(tokens), 0) AS tokens FROM alive`;
 /* eslint-enable no-restricted-syntax */

@@ -112,6 +112,16 @@ export class RevocationSubjects {
     }
   }
 
+  /**
+   * Whether the log still tells what a subject has earned: credentials of a partner that is deleted no longer name it.
+   *
+   * @param reader asked after the count
+   */
+  async isCountable(reader: EntityManager, subject: Subject): Promise<boolean> {
+    if (subject.kind !== 'partner') return true;
+    return (await this.partners.find(reader, subject.organizationId, subject.partnerId)) !== null;
+  }
+
   private async credential(caller: Principal, id: string, kind?: 'key'): Promise<Subject> {
     const credential = await this.credentials.find(id);
     const isTheirs = credential?.organizationId === caller.organizationId || isOperator(caller);

@@ -1,4 +1,4 @@
-import { Injectable, Logger } from '@nestjs/common';
+import { Injectable, Logger, type BeforeApplicationShutdown } from '@nestjs/common';
 import { AuditService, type ChainPlace } from '../audit/audit.service.js';
 import { RevocationReceiptsService, type RevokedCounts } from '../evidence/revocation-receipts.service.js';
 import { Config } from '../platform/config/config.js';
@@ -21,7 +21,7 @@ const NOT_COUNTED: RevokedCounts = { agents: null, credentials: null, tokens: nu
 
 /** Revokes tokens in bulk: what a credential, a partner, an agent or an organization has earned. */
 @Injectable()
-export class RevocationsService {
+export class RevocationsService implements BeforeApplicationShutdown {
   private readonly logger = new Logger(RevocationsService.name);
   /** A count may read a million rows: two at one time on this replica, one of an organization; most take milliseconds. */
   private readonly counts = new WorkLimit(1, 2, PATIENCE_MS);
@@ -50,9 +50,10 @@ export class RevocationsService {
     if (body.dryRun === true) return this.preview(caller, subject, issuedBefore);
     const place = await this.end(caller, origin, subject, issuedBefore);
     // Committed: every check that begins from now on reads it.
-    const effectiveAt = this.clock.now().toISOString();
-    // Counted behind the lock: what the chain held before the event, whatever is issued meanwhile.
-    const counts = await this.countIfPossible(subject, issuedBefore, place.sequence);
+    const effective = this.clock.now();
+    const effectiveAt = effective.toISOString();
+    // Counted behind the lock: what the chain held before the event, whatever is issued or expires meanwhile.
+    const counts = await this.countIfPossible(subject, issuedBefore, place.sequence, effective);
     const receipt = await this.receipts.sign({
       iss: this.config.tokens.issuer,
       organizationId: subject.organizationId,
@@ -66,13 +67,18 @@ export class RevocationsService {
     return { dryRun: false, ...counts, effectiveAt, eventId: place.eventId, receipt };
   }
 
+  /** What is revoked is answered before the connection is cut: uncounted where others are counted. */
+  beforeApplicationShutdown(): void {
+    this.counts.stopWaiting();
+  }
+
   private async preview(
     caller: Principal,
     subject: Subject,
     issuedBefore: Date | null,
   ): Promise<RevocationOutcomeView> {
     await this.subjects.requireScopes(this.unitOfWork.reader, caller, subject);
-    const counts = await this.count(subject, issuedBefore, null);
+    const counts = await this.count(subject, issuedBefore, null, this.clock.now());
     return { dryRun: true, ...counts, effectiveAt: null, eventId: null, receipt: null };
   }
 
@@ -101,9 +107,15 @@ export class RevocationsService {
   }
 
   /** What is revoked is revoked, also where it cannot be counted in time. */
-  private async countIfPossible(subject: Subject, issuedBefore: Date | null, before: number): Promise<RevokedCounts> {
+  private async countIfPossible(
+    subject: Subject,
+    issuedBefore: Date | null,
+    before: number,
+    now: Date,
+  ): Promise<RevokedCounts> {
     try {
-      return await this.count(subject, issuedBefore, before);
+      const counts = await this.count(subject, issuedBefore, before, now);
+      return (await this.subjects.isCountable(this.unitOfWork.reader, subject)) ? counts : NOT_COUNTED;
     } catch (error) {
       if (!(error instanceof Problem) && !isUnavailability(error)) throw error;
       this.logger.warn(`revoked tokens were not counted: ${String(error)}`);
@@ -111,10 +123,8 @@ export class RevocationsService {
     }
   }
 
-  private count(subject: Subject, issuedBefore: Date | null, before: number | null): Promise<RevokedCounts> {
-    return this.counts.run(subject.organizationId, () =>
-      this.tokens.count(subject, issuedBefore, before, this.clock.now()),
-    );
+  private count(subject: Subject, issuedBefore: Date | null, before: number | null, now: Date): Promise<RevokedCounts> {
+    return this.counts.run(subject.organizationId, () => this.tokens.count(subject, issuedBefore, before, now));
   }
 
   private instantOf({ issuedBefore }: RevocationSelector): Date | null {

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { compactVerify, createLocalJWKSet, type JSONWebKeySet } from 'jose';
 import { randomUUID } from 'node:crypto';
+import { problems } from '../../src/platform/kernel/problem.js';
 import { BUILT_IN_SCOPE_NAMES, OPERATOR_SCOPE } from '../../src/platform/kernel/scopes.js';
 import { LivingTokensRepository } from '../../src/revocations/living-tokens.repository.js';
 import { holdLedgers, lockWaiters, withPatientStatements } from '../faults/conditions.js';
@@ -423,9 +424,9 @@ describe('the count', () => {
         await other.api.token(agent.second);
       }
       const { credentialId } = agent;
-      for (const second of [1, 3, 2, 2]) await revoked({ credentialId, issuedBefore: at(second) });
       for (const second of [2, 0, 1])
         await revoked({ credentialId: agent.second.credentialId, issuedBefore: at(second) });
+      for (const second of [1, 3, 2, 2]) await revoked({ credentialId, issuedBefore: at(second) });
       const counts = [];
       for (const selector of [
         { credentialId },
@@ -439,6 +440,33 @@ describe('the count', () => {
     }
   });
 
+  it('leaves out what lost a scope, also one that was given back and taken again', async () => {
+    const agent = await proven();
+    const scopes = (given: string[]) => one.api.call('PATCH', `/agents/${agent.agentId}`, operator, { scopes: given });
+    const count = async () => (await revoked({ agentId: agent.agentId }, { dryRun: true }))['tokens'];
+    await one.api.token(agent);
+    for (const given of [['tokens:read'], SCOPES]) await scopes(given);
+    await one.api.token(agent);
+    expect(await count()).toBe(1);
+    for (const given of [['tokens:read'], SCOPES]) await scopes(given);
+    expect(await count()).toBe(0);
+    await one.api.token(agent);
+    expect(await count()).toBe(1);
+  });
+
+  it('is not told of a partner that was deleted before it was made', async () => {
+    const agent = await proven();
+    await tokensOf(agent);
+    const repository = one.app.get(LivingTokensRepository);
+    const count = repository.count.bind(repository);
+    const late = jest.spyOn(repository, 'count').mockImplementationOnce(async (...asked) => {
+      await one.api.call('DELETE', `/federation/partners/${agent.partnerId}`, operator);
+      return count(...asked);
+    });
+    expect(await revoked({ partnerId: agent.partnerId })).toMatchObject({ tokens: null });
+    late.mockRestore();
+  });
+
   it('is given up where it takes too long: a dry run is answered 503, and a revocation holds uncounted', async () => {
     const agent = await proven();
     const { secret } = await tokensOf(agent);
@@ -448,6 +476,8 @@ describe('the count', () => {
     const preview = await revoke(selector, { dryRun: true });
     expect([preview.status, preview.body['code'], await alive(secret)]).toEqual([503, 'unavailable', true]);
     const outcome = await revoked(selector);
+    slow.mockRejectedValue(problems.unavailable);
+    expect(await revoked(selector)).toMatchObject({ tokens: null });
     slow.mockRestore();
     const uncounted = { agents: null, credentials: null, tokens: null };
     expect(outcome).toMatchObject(uncounted);

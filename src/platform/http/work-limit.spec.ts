@@ -38,6 +38,7 @@ describe('WorkLimit', () => {
     const limit = new WorkLimit(1, 2);
     const [first, second] = [job(limit, 'a'), job(limit, 'b')];
     expect([await job(limit, 'a').done, await job(limit, 'c').done]).toEqual(['rate_limited', 'unavailable']);
+    await expect(limit.run('a', () => Promise.resolve())).rejects.toMatchObject({ headers: { 'Retry-After': '5' } });
     first.finish();
     await first.done;
     const third = job(limit, 'c');
@@ -83,6 +84,28 @@ describe('WorkLimit', () => {
     expect(await Promise.all([first.done, second.done, third.done])).toEqual(['done', 'done', 'done']);
   });
 
+  it('has organizations take turns, however much one of them asked for before', async () => {
+    const limit = new WorkLimit(1, 1, 1000);
+    const jobs = ['a1', 'a2', 'a3', 'b1', 'b2', 'c1'].map((name) => job(limit, name.slice(0, 1), name));
+    for (let ended = 0; ended < jobs.length; ended += 1) {
+      await settle();
+      jobs.find((_, index) => begun.at(-1) === ['a1', 'a2', 'a3', 'b1', 'b2', 'c1'][index])?.finish();
+    }
+    await Promise.all(jobs.map(({ done }) => done));
+    expect(begun).toEqual(['a1', 'a2', 'b1', 'c1', 'a3', 'b2']);
+  });
+
+  it('refuses what waits when it is told that there is no time, and has nothing wait from then on', async () => {
+    const limit = new WorkLimit(1, 2, 1000);
+    const [first, second, third] = [job(limit, 'a'), job(limit, 'a', 'late'), job(limit, 'a', 'late')];
+    await settle();
+    limit.stopWaiting();
+    expect([await second.done, await third.done]).toEqual(['rate_limited', 'rate_limited']);
+    expect(await job(limit, 'a', 'late').done).toBe('rate_limited');
+    first.finish();
+    expect([await first.done, begun, jest.getTimerCount()]).toEqual(['done', ['a'], 0]);
+  });
+
   it('keeps the place of whoever has its turn from those who come meanwhile', async () => {
     const limit = new WorkLimit(1, 1, 1000);
     const first = job(limit, 'a');
@@ -101,7 +124,10 @@ describe('WorkLimit', () => {
     const limit = new WorkLimit(1, 2, 1000);
     const jobs = [job(limit, 'a'), job(limit, 'b')];
     const [mine, foreign] = [job(limit, 'a', 'late'), job(limit, 'c', 'late')];
+    let refused = 0;
+    for (const late of [mine, foreign]) void late.done.then(() => (refused += 1));
     await jest.advanceTimersByTimeAsync(999);
+    expect(refused).toBe(0);
     const last = job(limit, 'b', 'b2');
     await jest.advanceTimersByTimeAsync(1);
     expect([await mine.done, await foreign.done]).toEqual(['rate_limited', 'unavailable']);
