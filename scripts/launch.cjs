@@ -1,4 +1,5 @@
 'use strict';
+const fs = require('node:fs');
 const { enableCompileCache } = require('node:module');
 const path = require('node:path');
 const { pathToFileURL } = require('node:url');
@@ -16,8 +17,7 @@ const { threadPoolSize } = require('./thread-pool.cjs');
  */
 function launch(program) {
   prepareOrExit();
-  // From Node 22.8 on compiled code is kept, beside the packages that it comes from: only who writes those can write it.
-  enableCompileCache?.(path.join(ROOT, 'node_modules', '.cache', 'agentidp'));
+  keepCompiledCode(path.join(ROOT, 'node_modules'));
   endWithNpm();
   process.env.UV_THREADPOOL_SIZE ??= threadPoolSize();
   const file = path.join(ROOT, 'dist', program);
@@ -26,6 +26,20 @@ function launch(program) {
     console.error(error);
     process.exit(1);
   });
+}
+
+/**
+ * From Node 22.8 on: keeps compiled code beside the packages that it comes from, so that a start takes less. Only where
+ * this account could write those packages as well: else whoever got into the service once could leave something there
+ * that later starts run.
+ */
+function keepCompiledCode(packages) {
+  try {
+    fs.accessSync(packages, fs.constants.W_OK);
+  } catch {
+    return;
+  }
+  enableCompileCache?.(path.join(packages, '.cache', 'agentidp'));
 }
 
 module.exports = { launch };

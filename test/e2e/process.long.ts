@@ -58,16 +58,15 @@ describe('the service with its own PostgreSQL', () => {
   // Here, where one file runs at a time: a machine that is busy with other tests tells nothing about the start.
   it('starts again within 3 seconds, on a slow machine within eleven times what loading two libraries takes', async () => {
     const DATA_DIR = await dataFolder(first.dataDirectory);
-    let fastestMs = Number.POSITIVE_INFINITY;
-    let boundMs = 3000;
-    for (let attempt = 1; attempt <= 3 && fastestMs >= boundMs; attempt += 1) {
-      boundMs = Math.max(boundMs, 11 * (await librariesLoadMs()));
+    let [startMs, boundMs] = [Number.POSITIVE_INFINITY, 0];
+    for (let attempt = 1; attempt <= 3 && startMs >= boundMs; attempt += 1) {
+      boundMs = Math.max(3000, 11 * (await librariesLoadMs()));
       const began = performance.now();
       const service = await startService({ DATA_DIR });
-      fastestMs = Math.min(fastestMs, performance.now() - began);
+      startMs = performance.now() - began;
       await service.stop();
     }
-    expect(fastestMs).toBeLessThan(boundMs);
+    expect(startMs).toBeLessThan(boundMs);
   });
 
   it('refuses a data directory that another service holds, which goes on serving', async () => {
