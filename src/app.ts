@@ -6,8 +6,10 @@ import { AppModule, type AppParts } from './app.module.js';
 import { CredentialsService } from './credentials/credentials.service.js';
 import { KeyRotationService } from './keys/key-rotation.service.js';
 import { KeysService } from './keys/keys.service.js';
+import { Backlog } from './platform/database/backlog.js';
 import { Resealing } from './platform/database/resealing.js';
 import { poolOf } from './platform/database/statement-pool.js';
+import { Admission } from './platform/http/admission.js';
 import { configureHttp } from './platform/http/configure-http.js';
 import { fastifyOptions } from './platform/http/fastify-options.js';
 import { Metrics } from './platform/http/metrics.js';
@@ -39,6 +41,8 @@ export async function createApp(
   app.setGlobalPrefix('api/v1', { exclude: OUTSIDE_BASE_PATH });
   configureHttp(app, { issuer: config.tokens.issuer, version: VERSION });
   app.get(Metrics).observePool(poolOf(app.get(DataSource)));
+  const admission = app.get(Admission);
+  app.get(Backlog).observeRequests(() => admission.tokenRequests);
   // Not before the service listens: commands build the application too, and deliver nothing.
   app
     .getHttpAdapter()

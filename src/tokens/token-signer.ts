@@ -39,12 +39,13 @@ export class TokenSigner {
     const input = `${this.header(key)}.${Buffer.from(JSON.stringify(claims), 'utf8').toString('base64url')}`;
     const { digest, key: signingKey } = parametersOf(key);
     return new Promise((resolve, reject) => {
-      this.backlog.begin();
       sign(digest, Buffer.from(input, 'ascii'), signingKey, (error, signature) => {
         this.backlog.end();
         if (error) reject(error);
         else resolve({ token: `${input}.${signature.toString('base64url')}`, kid: key.kid });
       });
+      // Behind the call, which may throw: then nothing has begun.
+      this.backlog.begin();
     });
   }
 

@@ -12,29 +12,46 @@ function backlogOf(requests: number, waiting: number): Backlog {
   return backlog;
 }
 
+/** Whether a batch that begins to wait now, with so many items, has reason to. */
+const worthwhile = (backlog: Backlog, items: number): boolean => backlog.gathering().begin()(items);
+
 it('makes gathering worthwhile while two jobs wait behind those on the threads, and tells of every end', () => {
   const backlog = backlogOf(100, 1);
-  const gathering = backlog.gathering();
   let told = 0;
-  gathering.onChange(() => (told += 1));
-  expect(gathering.worthwhile(1)).toBe(false);
+  backlog.gathering().onChange(() => (told += 1));
+  expect(worthwhile(backlog, 1)).toBe(false);
   backlog.begin();
   backlog.begin();
-  expect(gathering.worthwhile(1)).toBe(true);
+  expect(worthwhile(backlog, 1)).toBe(true);
   backlog.end();
-  expect([gathering.worthwhile(1), told]).toEqual([true, 1]);
+  expect([worthwhile(backlog, 1), told]).toEqual([true, 1]);
   backlog.end();
-  expect([gathering.worthwhile(1), told]).toEqual([false, 2]);
+  expect([worthwhile(backlog, 1), told]).toEqual([false, 2]);
 });
 
 it('has a batch gather three quarters of the requests under way, and 64 at most', () => {
-  const worthwhile = (requests: number, items: number) => backlogOf(requests, 50).gathering().worthwhile(items);
-  expect([worthwhile(20, 14), worthwhile(20, 15)]).toEqual([true, false]);
-  expect([worthwhile(1000, 63), worthwhile(1000, 64)]).toEqual([true, false]);
+  const few = backlogOf(20, 50);
+  expect([worthwhile(few, 14), worthwhile(few, 15)]).toEqual([true, false]);
+  const many = backlogOf(1000, 50);
+  expect([worthwhile(many, 63), worthwhile(many, 64)]).toEqual([true, false]);
+});
+
+it('has a batch wait no longer than for the jobs that were under way when it began, whatever begins meanwhile', () => {
+  const backlog = backlogOf(1000, 10);
+  const isWorthwhile = backlog.gathering().begin();
+  for (let jobs = 1; jobs < Math.max(2, availableParallelism()) + 10; jobs += 1) {
+    backlog.begin();
+    backlog.end();
+    expect(isWorthwhile(1)).toBe(true);
+  }
+  backlog.begin();
+  backlog.end();
+  expect(isWorthwhile(1)).toBe(false);
+  expect(worthwhile(backlog, 1)).toBe(true);
 });
 
 it('has nothing gather where nobody tells of requests', () => {
   const backlog = new Backlog(loadConfig({}));
   for (let jobs = 0; jobs < 100; jobs += 1) backlog.begin();
-  expect(backlog.gathering().worthwhile(0)).toBe(false);
+  expect(worthwhile(backlog, 0)).toBe(false);
 });

@@ -13,12 +13,13 @@ const ENOUGH = { items: 64, share: 0.75 };
  * How much work waits for the thread pool, on which signatures are made. While enough of it waits, batches of the token
  * path gather more items instead of starting: what they would answer sooner would wait for the thread pool all the
  * same, and larger batches cost less. But a batch does not gather all the requests that are under way: some are to be
- * signed while the others are looked up and answered, so that neither the pool nor the script has a pause. The backlog
- * runs down by itself, so nothing is held for long and no timer is needed.
+ * signed while the others are looked up and answered, so that neither the pool nor the script has a pause. And it waits at
+ * most for the jobs that were under way when it began to wait, whatever comes meanwhile, so no timer is needed.
  */
 @Injectable()
 export class Backlog {
   private underWay = 0;
+  private ended = 0;
   private readonly threads: number;
   private readonly listeners: (() => void)[] = [];
   private requests: () => number = () => 0;
@@ -35,10 +36,14 @@ export class Backlog {
 
   end(): void {
     this.underWay -= 1;
+    this.ended += 1;
     for (const reconsider of this.listeners) reconsider();
   }
 
-  /** Asks `count` how many requests that need a job are under way; none unless told. */
+  /**
+   * Asks `count` how many requests that need a job are under way; none unless told. When one leaves need not be told: a
+   * batch waits only while jobs are under way, and the end of the next one tells.
+   */
   observeRequests(count: () => number): void {
     this.requests = count;
   }
@@ -46,8 +51,13 @@ export class Backlog {
   /** Has a batch gather items while enough jobs wait. */
   gathering(): Gathering {
     return {
-      worthwhile: (items) =>
-        this.underWay - this.threads >= BUSY_FROM && items < Math.min(ENOUGH.items, ENOUGH.share * this.requests()),
+      begin: () => {
+        const last = this.ended + this.underWay;
+        return (items) =>
+          this.ended < last &&
+          this.underWay - this.threads >= BUSY_FROM &&
+          items < Math.min(ENOUGH.items, ENOUGH.share * this.requests());
+      },
       onChange: (reconsider) => this.listeners.push(reconsider),
     };
   }

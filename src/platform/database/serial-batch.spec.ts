@@ -210,7 +210,7 @@ describe('a serial batch that may gather', () => {
     let ended = false;
     let reconsider: () => void = () => undefined;
     const gathering: Gathering = {
-      worthwhile: (items) => !ended && items < enough,
+      begin: () => (items) => !ended && items < enough,
       onChange: (listener) => (reconsider = listener),
     };
     return {

@@ -8,8 +8,8 @@ export interface BatchLimits {
 
 /** When a run that could begin had better wait for more items. */
 export interface Gathering {
-  /** Whether to wait where so many items are there; asked when a run could begin, and again at every change. */
-  readonly worthwhile: (items: number) => boolean;
+  /** Asked when a run could begin. What it returns tells whether to wait where so many items are there, at every change. */
+  readonly begin: () => (items: number) => boolean;
   /** Is told what to call when waiting may no longer be worthwhile; whoever makes it so has to call it. */
   readonly onChange: (reconsider: () => void) => void;
 }
@@ -51,7 +51,7 @@ export class SerialBatch<Item, Result> {
   private waiting: Waiting<Item, Result>[] = [];
   private running: Promise<void> | null = null;
   private closed = false;
-  private resume: (() => void) | null = null;
+  private pause: { readonly isWorthwhile: (items: number) => boolean; readonly end: () => void } | null = null;
 
   /**
    * @param name what the queue is called in metrics and errors
@@ -101,7 +101,8 @@ export class SerialBatch<Item, Result> {
     // Items that arrive in the same turn of the event loop share the first run.
     await Promise.resolve();
     while (this.waiting.length > 0) {
-      if (this.shouldGather()) await this.gather();
+      const isWorthwhile = this.gathering?.begin();
+      if (isWorthwhile?.(this.waiting.length) === true) await this.gather(isWorthwhile);
       const batch = this.waiting.splice(0, this.limits.maxBatch);
       const started = performance.now();
       await this.settle(batch);
@@ -110,20 +111,16 @@ export class SerialBatch<Item, Result> {
     this.running = null;
   }
 
-  private shouldGather(): boolean {
-    return this.gathering?.worthwhile(this.waiting.length) ?? false;
-  }
-
-  /** Ends the waiting for more items where it is no longer worthwhile. */
-  private reconsider(): void {
-    if (this.resume !== null && !this.shouldGather()) this.resume();
-  }
-
-  private async gather(): Promise<void> {
+  /** Waits for more items while that is worthwhile. */
+  private async gather(isWorthwhile: (items: number) => boolean): Promise<void> {
     await new Promise<void>((resolve) => {
-      this.resume = resolve;
+      this.pause = { isWorthwhile, end: resolve };
     });
-    this.resume = null;
+    this.pause = null;
+  }
+
+  private reconsider(): void {
+    if (this.pause !== null && !this.pause.isWorthwhile(this.waiting.length)) this.pause.end();
   }
 
   private async settle(batch: readonly Waiting<Item, Result>[]): Promise<void> {

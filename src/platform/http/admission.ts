@@ -1,6 +1,5 @@
 import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { Backlog } from '../database/backlog.js';
 import { OAuthError, oauthErrors } from '../kernel/oauth-error.js';
 import { problems } from '../kernel/problem.js';
 import { InFlightBound } from './in-flight-bound.js';
@@ -39,17 +38,18 @@ export class Admission implements OnApplicationShutdown {
   private unreported = 0;
   private reportAt: NodeJS.Timeout | null = null;
 
-  constructor(
-    private readonly metrics: Metrics,
-    backlog: Backlog,
-  ) {
+  constructor(private readonly metrics: Metrics) {
     for (const bound of this.bounds) metrics.observeBound(bound);
-    backlog.observeRequests(() => this.tokens.inFlight);
   }
 
   /** Whether requests are refused at the moment, or were within the last second. */
   get isOverloaded(): boolean {
     return this.bounds.some((bound) => bound.isOverloaded);
+  }
+
+  /** How many requests for a token are under way. */
+  get tokenRequests(): number {
+    return this.tokens.inFlight;
   }
 
   /** Watches over the routes that are added from now on. */
