@@ -507,7 +507,7 @@ describe('the count', () => {
       await until('a count is under way', () => underWay === 1);
       const second = revoke(selector, { dryRun: true });
       const third = revoked(selector);
-      await until('it is revoked', async () => !(await alive(secret)));
+      await until('it is revoked', async () => (await other.api.introspect(operator, secret))['active'] === false);
       goOn();
       expect((await first).body).toMatchObject({ tokens: 3 });
       expect([(await second).status, (await third)['tokens'], most]).toEqual([200, 3, 1]);
@@ -515,6 +515,30 @@ describe('the count', () => {
       goOn();
       slow.mockRestore();
     }
+  });
+
+  it('is not waited for where the replica shuts down: a revocation is answered uncounted while it can be', async () => {
+    const agent = await proven();
+    const { secret } = await tokensOf(agent);
+    const third = await startTestApp({ database, clock, env: { ISSUER } });
+    const repository = third.app.get(LivingTokensRepository);
+    const count = repository.count.bind(repository);
+    let goOn = (): void => undefined;
+    const held = new Promise<void>((resolve) => (goOn = resolve));
+    const slow = jest.spyOn(repository, 'count').mockImplementation(async (...asked) => {
+      await held;
+      return count(...asked);
+    });
+    const first = revoke({ agentId: agent.agentId }, { dryRun: true }, operator, third);
+    await until('a count is under way', () => slow.mock.calls.length === 1);
+    const second = revoke({ agentId: agent.agentId }, {}, operator, third);
+    await until('it is revoked', async () => (await other.api.introspect(operator, secret))['active'] === false);
+    const closed = third.close();
+    const { status, body } = await second;
+    expect([status, body['tokens'], slow.mock.calls.length]).toEqual([200, null, 1]);
+    goOn();
+    expect((await first).status).toBe(200);
+    await closed;
   });
 });
 
