@@ -1,8 +1,8 @@
 // Token throughput of builds, in turns: node test/bench/token-throughput.mjs DIST... [--rounds 6] [--seconds 8]
-// [--connections 64] [--alg RS256]. Each build
-// runs in a process of its own with a PostgreSQL of its own; the load comes from this process. A DIST with +bare behind it
-// runs without the evidence: no follower of checkpoints, and no index of actors. On Linux also the time on the processor of
-// one token, of Node and of PostgreSQL: what other work on the machine changes least.
+// [--connections 64] [--alg RS256]. Each build runs in a process of its own with a PostgreSQL of its own; the load comes
+// from this process. A DIST with +bare behind it runs without the evidence: no follower of checkpoints, and no index of
+// actors. On Linux also the time on the processor of one token, of Node and of PostgreSQL: what other work on the machine
+// changes least.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -145,7 +145,10 @@ async function used({ child, lines }) {
   return JSON.parse((await lines.next()).value);
 }
 
-/** Asks for tokens as fast as they come, for some seconds: how many came in each, how long they took, and what one cost in microseconds. */
+/**
+ * Asks for tokens as fast as they come, for some seconds: how many came in each, how long 99 % of them took at most, in
+ * milliseconds, and what one cost in microseconds.
+ */
 async function load(build, seconds, connections) {
   const body = new URLSearchParams({
     grant_type: 'client_credentials',

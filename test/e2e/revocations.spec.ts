@@ -64,6 +64,37 @@ async function alive(token: string): Promise<boolean> {
   return active === true;
 }
 
+/** Whether the other replica knows already that a token is dead: one question, so that it may change while it is asked. */
+const isInactive = async (token: string): Promise<boolean> =>
+  (await other.api.introspect(operator, token))['active'] === false;
+
+/** Has the counts of a replica read the log, and wait with what they read until they may go on. */
+function holdCounts(on: TestApp) {
+  const repository = on.app.get(LivingTokensRepository);
+  const count = repository.count.bind(repository);
+  let goOn = (): void => undefined;
+  const held = new Promise<void>((resolve) => (goOn = resolve));
+  let [underWay, most] = [0, 0];
+  const counts = jest.spyOn(repository, 'count').mockImplementation(async (...asked) => {
+    underWay += 1;
+    most = Math.max(most, underWay);
+    const counted = await count(...asked);
+    await held;
+    underWay -= 1;
+    return counted;
+  });
+  return {
+    counts: () => counts.mock.calls.length,
+    /** How many were under way at one time. */
+    most: () => most,
+    goOn: () => goOn(),
+    restore: () => {
+      goOn();
+      counts.mockRestore();
+    },
+  };
+}
+
 const aliveEach = (tokens: readonly string[]): Promise<boolean[]> => Promise.all(tokens.map(alive));
 
 async function tokenByAssertion(agent: TestAgent, client_assertion: string): Promise<string> {
@@ -489,31 +520,44 @@ describe('the count', () => {
     const agent = await proven();
     const { secret } = await tokensOf(agent);
     const selector = { agentId: agent.agentId };
-    let goOn = (): void => undefined;
-    const held = new Promise<void>((resolve) => (goOn = resolve));
-    const repository = one.app.get(LivingTokensRepository);
-    const count = repository.count.bind(repository);
-    let [underWay, most] = [0, 0];
-    const slow = jest.spyOn(repository, 'count').mockImplementation(async (...asked) => {
-      underWay += 1;
-      most = Math.max(most, underWay);
-      const counted = await count(...asked);
-      await held;
-      underWay -= 1;
-      return counted;
-    });
+    const held = holdCounts(one);
     try {
       const first = revoke(selector, { dryRun: true });
-      await until('a count is under way', () => underWay === 1);
+      await until('a count is under way', () => held.counts() === 1);
       const second = revoke(selector, { dryRun: true });
       const third = revoked(selector);
-      await until('it is revoked', async () => (await other.api.introspect(operator, secret))['active'] === false);
-      goOn();
+      await until('it is revoked', () => isInactive(secret));
+      expect(held.counts()).toBe(1);
+      held.goOn();
       expect((await first).body).toMatchObject({ tokens: 3 });
-      expect([(await second).status, (await third)['tokens'], most]).toEqual([200, 3, 1]);
+      expect([(await second).status, (await third)['tokens'], held.most()]).toEqual([200, 3, 1]);
     } finally {
-      goOn();
-      slow.mockRestore();
+      held.restore();
+    }
+  });
+
+  it('is waited for by ten of an organization: over it 429, and a revocation holds uncounted', async () => {
+    const agent = await proven();
+    const { secret } = await tokensOf(agent);
+    const selector = { agentId: agent.agentId };
+    const held = holdCounts(one);
+    try {
+      const first = revoke(selector, { dryRun: true });
+      await until('a count is under way', () => held.counts() === 1);
+      const others = Array.from({ length: 11 }, () => revoke(selector, { dryRun: true }));
+      const refused = await Promise.race(others);
+      expect([refused.status, refused.body['code'], refused.headers.get('retry-after')]).toEqual([
+        429,
+        'rate_limited',
+        '5',
+      ]);
+      expect(await revoked(selector)).toMatchObject({ tokens: null });
+      expect(await alive(secret)).toBe(false);
+      held.goOn();
+      expect((await first).status).toBe(200);
+      await Promise.all(others);
+    } finally {
+      held.restore();
     }
   });
 
@@ -521,22 +565,15 @@ describe('the count', () => {
     const agent = await proven();
     const { secret } = await tokensOf(agent);
     const third = await startTestApp({ database, clock, env: { ISSUER } });
-    const repository = third.app.get(LivingTokensRepository);
-    const count = repository.count.bind(repository);
-    let goOn = (): void => undefined;
-    const held = new Promise<void>((resolve) => (goOn = resolve));
-    const slow = jest.spyOn(repository, 'count').mockImplementation(async (...asked) => {
-      await held;
-      return count(...asked);
-    });
+    const held = holdCounts(third);
     const first = revoke({ agentId: agent.agentId }, { dryRun: true }, operator, third);
-    await until('a count is under way', () => slow.mock.calls.length === 1);
+    await until('a count is under way', () => held.counts() === 1);
     const second = revoke({ agentId: agent.agentId }, {}, operator, third);
-    await until('it is revoked', async () => (await other.api.introspect(operator, secret))['active'] === false);
+    await until('it is revoked', () => isInactive(secret));
     const closed = third.close();
     const { status, body } = await second;
-    expect([status, body['tokens'], slow.mock.calls.length]).toEqual([200, null, 1]);
-    goOn();
+    expect([status, body['tokens'], held.counts()]).toEqual([200, null, 1]);
+    held.goOn();
     expect((await first).status).toBe(200);
     await closed;
   });
